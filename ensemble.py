@@ -1,0 +1,227 @@
+"""Fuse the score files of several streams: ``python ensemble.py --joint-dir work_dir/joint --bone-dir work_dir/bone``.
+
+Streams are joined by sample id. Weights are equal, given, or searched on validation scores, never on what is reported.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torchlight.metrics.classification import ClassificationMetrics, top_k
+from torchlight.metrics.fusion import Normalisation, fuse, search_weights
+from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
+
+MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One weight per stream, and where they came from."""
+
+    value: NDArray[np.float64]
+    origin: str
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = _Parser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in MODALITIES:
+        flag = f"--{name.replace('_', '-')}-dir"
+        parser.add_argument(flag, type=Path, metavar="DIR", help=f"run folder or score file of the {name} stream")
+    parser.add_argument("--stream", action="append", default=[], metavar="NAME=DIR", help="any further stream")
+    parser.add_argument(
+        "--datasets", "--dataset", default="", help="the data set the files must be of, if they say one"
+    )
+    parser.add_argument("--split", default="test", help="the split to fuse and report (test)")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--weights", type=float, nargs="+", metavar="W", help="in the order the table prints the streams"
+    )
+    chosen.add_argument("--weight", action="append", metavar="NAME=W", help="by name, one for every stream")
+    chosen.add_argument(
+        "--search", nargs="?", const="val", metavar="SPLIT", help="choose the weights on the streams' validation scores"
+    )
+    parser.add_argument(
+        "--search-dirs", type=Path, nargs="+", metavar="DIR", help="where those are, if in other runs; in stream order"
+    )
+    parser.add_argument(
+        "--normalise", choices=get_args(Normalisation), default="softmax", help="before adding (softmax)"
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="labels for files without: a score file, CTR-GCN's .npz or id,label lines"
+    )
+    parser.add_argument("--out", type=Path, help="fused scores (work_dir/ensemble/SPLIT.npz)")
+    return parser.parse_args(argv)
+
+
+def named(items: Sequence[str], what: str) -> dict[str, str]:
+    """NAME=VALUE items as a dict."""
+    pairs = [item.partition("=") for item in items]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ValueError(f"{what}: got {name + equals + value!r}, expected NAME=VALUE")
+    result = {name: value for name, _, value in pairs}
+    if len(result) != len(pairs):
+        raise ValueError(f"{what}: got {', '.join(name for name, _, _ in pairs)}, expected each name once")
+    return result
+
+
+def streams_of(args: argparse.Namespace) -> dict[str, Path]:
+    """Stream name -> where its scores are, the four modalities first."""
+    streams = {name: getattr(args, f"{name}_dir") for name in MODALITIES if getattr(args, f"{name}_dir")}
+    further = named(args.stream, "--stream")
+    if twice := streams.keys() & further.keys():
+        raise ValueError(f"--stream: got {', '.join(sorted(twice))} a second time, expected each stream once")
+    streams |= {name: Path(value) for name, value in further.items()}
+    if not streams:
+        raise ValueError("got no streams, expected at least one of --joint-dir, --bone-dir, ... or --stream NAME=DIR")
+    return streams
+
+
+def score_path(source: Path, split: str) -> Path:
+    """The score file of a split: the file itself, or in a folder of ours or of the predecessors."""
+    names = (f"scores/{split}.npz", f"{split}.npz", f"epoch1_{split}_score.pkl")
+    for path in (source, *(source / name for name in names)):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{source}: got none of {', '.join(names)}; run the stream's door with --phase test --save-score True"
+    )
+
+
+def load(paths: Mapping[str, Path], split: str, dataset: str, labels: Mapping[str, int]) -> AlignedScores:
+    """Read the streams and join them; each must be of the split, data set and modality that it is given for."""
+    files = []
+    for name, path in paths.items():
+        scores = read_scores(path)
+        check(path, "split", scores.split, split)
+        check(path, "data set", scores.dataset.casefold(), dataset.casefold())
+        check(path, "modality", scores.modality if name in MODALITIES else "", name)
+        files.append(with_labels(scores, labels) if scores.labels is None and labels else scores)
+    aligned = align(files)
+    if aligned.labels is None:
+        raise ValueError("labels: got none in any stream, expected --labels FILE (pickled scores carry no labels)")
+    return aligned
+
+
+def check(path: Path, what: str, said: str, expected: str) -> None:
+    """A file that says what it is must be what it is used as."""
+    if said and expected and said != expected:
+        hint = "; --stream NAME=DIR takes any modality" if what == "modality" else ""
+        raise ValueError(f"{path}: got {what} {said!r}, expected {expected!r}{hint}")
+
+
+def choose_weights(
+    args: argparse.Namespace, paths: Mapping[str, Path], aligned: AlignedScores, labels: Mapping[str, int]
+) -> Weights:
+    """Equal, given or searched weights."""
+    if args.search_dirs and args.search is None:
+        raise ValueError("--search-dirs: got folders without --search, expected both")
+    if args.search is not None:
+        return searched(args, paths, aligned, labels)
+    if args.weight is not None:
+        by_name = named(args.weight, "--weight")
+        if by_name.keys() != paths.keys():
+            raise ValueError(f"--weight: got {', '.join(by_name)}, expected one for each of {', '.join(paths)}")
+        return Weights(np.array([float(by_name[name]) for name in paths]), "given by name")
+    if args.weights is not None:
+        return Weights(np.array(args.weights), "given")
+    return Weights(np.ones(len(paths)), "equal")
+
+
+def searched(
+    args: argparse.Namespace, paths: Mapping[str, Path], reported: AlignedScores, labels: Mapping[str, int]
+) -> Weights:
+    """Weights chosen on validation scores, after making sure that they share nothing with what is reported."""
+    split = args.search
+    if split in ("test", args.split):
+        raise ValueError(
+            f"--search: got {split!r}, expected a validation split; weights are never chosen on what is reported"
+        )
+    folders = args.search_dirs or [path.parent for path in paths.values()]
+    if len(folders) != len(paths):
+        raise ValueError(f"--search-dirs: got {len(folders)}, expected one for each of {', '.join(paths)}")
+    try:
+        found = {name: score_path(folder, split) for name, folder in zip(paths, folders, strict=True)}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--search: found no validation scores, and never uses others: {error}") from error
+    validation = load(found, split, args.datasets, labels)
+    if shared := sorted(set(validation.sample_id) & set(reported.sample_id)):
+        raise ValueError(
+            f"--search: got {len(shared)} samples that are in both {split} and {args.split} "
+            f"({', '.join(shared[:5])}), expected none"
+        )
+    assert validation.labels is not None
+    value = search_weights(validation.logits, validation.labels, args.normalise)
+    top1 = top_k(validation.labels, fuse(validation.logits, value, args.normalise), 1)
+    return Weights(value, f"searched on {split} scores ({len(validation.sample_id)} samples, fused top-1 {top1:.2f} %)")
+
+
+def table(streams: Mapping[str, tuple[str, NDArray[np.float32]]], labels: NDArray[np.int64]) -> str:
+    """Accuracy of each named (weight, logits), in percent with 95 % bootstrap intervals over samples."""
+    width = max(6, *(len(name) for name in streams))
+    metrics = ("top1", "top5", "mean_class")
+    lines = [f"{'stream':<{width}}  weight" + "".join(f"  {metric:<22}" for metric in metrics).rstrip()]
+    for name, (weight, logits) in streams.items():
+        value = ClassificationMetrics().of_arrays(labels, logits)
+        cells = [f"{value[m]:6.2f} [{value[m + '_low']:6.2f}, {value[m + '_high']:6.2f}]" for m in metrics]
+        lines.append(f"{name:<{width}}  {weight:>6}  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> str:
+    """Fuse, write, and describe what came out."""
+    paths = {name: score_path(source, args.split) for name, source in streams_of(args).items()}
+    labels = read_labels(args.labels) if args.labels else {}
+    aligned = load(paths, args.split, args.datasets, labels)
+    weights = choose_weights(args, paths, aligned, labels)
+    assert aligned.labels is not None
+    fused = ScoreFile(
+        sample_id=aligned.sample_id,
+        logits=fuse(aligned.logits, weights.value, args.normalise),
+        labels=aligned.labels,
+        class_names=aligned.class_names,
+        dataset=aligned.dataset or args.datasets,
+        split=args.split,
+        modality="+".join(paths),
+    )
+    out = args.out or Path("work_dir") / "ensemble" / f"{args.split}.npz"
+    write_scores(out, fused)
+    single = {
+        name: (f"{weight:.3f}", logits)
+        for name, weight, logits in zip(paths, weights.value / weights.value.sum(), aligned.logits, strict=True)
+    }
+    samples, classes = fused.logits.shape
+    return "\n".join(
+        [
+            f"{fused.dataset or 'unnamed data set'}, split {args.split}: {samples} samples, {classes} classes",
+            f"weights: {weights.origin}; added: {args.normalise}; percent with 95 % bootstrap intervals over samples",
+            table(single | {"fused": ("", fused.logits)}, aligned.labels),
+            f"fused scores: {out}",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; bad input is one line and exit code 2."""
+    try:
+        print(run(parse(argv)))
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

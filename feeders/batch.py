@@ -1,0 +1,45 @@
+"""Front door: what every encoder eats. One batch of clips, with everything masked that is not there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SkeletonBatch:
+    """N clips on one time grid.
+
+    Shapes:
+        pose: (N, C, T, V, M) float32, metres (or the source's normalised units); 0 where absent
+        joint_weight: (N, T, V, M) float32 confidence in [0, 1]; 0 where a joint, frame or body is absent
+        body_mask: (N, M) bool, the body appears in the clip at all
+        frame_mask: (N, T) bool, the frame is part of the clip (False = padding)
+        label: (N,) int64 class index
+        sample_id: N names, unique in the data set
+        meta: name -> (N,) int64 (subject, camera, ...), for samplers and protocols
+    """
+
+    pose: Tensor
+    joint_weight: Tensor
+    body_mask: Tensor
+    frame_mask: Tensor
+    label: Tensor
+    sample_id: tuple[str, ...]
+    meta: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+    def to(self, device: torch.device) -> "SkeletonBatch":
+        """The same batch with every tensor on a device."""
+        return SkeletonBatch(
+            pose=self.pose.to(device, non_blocking=True),
+            joint_weight=self.joint_weight.to(device, non_blocking=True),
+            body_mask=self.body_mask.to(device, non_blocking=True),
+            frame_mask=self.frame_mask.to(device, non_blocking=True),
+            label=self.label.to(device, non_blocking=True),
+            sample_id=self.sample_id,
+            meta={name: value.to(device, non_blocking=True) for name, value in self.meta.items()},
+        )

@@ -1,0 +1,88 @@
+"""What a data set is to the loaders: its names, its skeleton, and its protocols as data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from feeders.skeleton import Skeleton
+from feeders.store import StoreIndex
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which clips are learned from and which are tested, by fields of the store's index.
+
+    A clip is on a side when *every* field named there holds one of its values; a clip on neither side is not used.
+
+    Args:
+        train, test: field ("subject", "camera", "setup") -> values.
+        without_copies: leave clips out of training that are bit-identical to a test clip.
+    """
+
+    train: Mapping[str, frozenset[int]]
+    test: Mapping[str, frozenset[int]]
+    without_copies: bool = False
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The facts of one data set.
+
+    Args:
+        protocols: name -> Protocol; the first is the default.
+        root: where its raw files lie by habit, relative to the data folder.
+        bodies: how many people a clip may show.
+        validation_subjects: whom to hold out of training where the config does not say.
+    """
+
+    name: str
+    skeleton: Skeleton
+    class_names: tuple[str, ...]
+    protocols: Mapping[str, Protocol]
+    root: str
+    bodies: int
+    validation_subjects: tuple[int, ...] = ()
+
+    def protocol(self, name: str | None) -> Protocol:
+        """A protocol by name, the default for None."""
+        if name is None:
+            return next(iter(self.protocols.values()))
+        if name not in self.protocols:
+            raise ValueError(f"data.split: got {name!r}, expected one of {list(self.protocols)} for {self.name}")
+        return self.protocols[name]
+
+
+def split_index(index: StoreIndex, protocol: Protocol, validation_subjects: Sequence[int]) -> Mapping[str, np.ndarray]:
+    """Clip numbers of "train", "val" and "test"; "val" is carved from training by subject."""
+    is_train, is_test = _on_side(index, protocol.train), _on_side(index, protocol.test)
+    if protocol.without_copies:
+        is_train &= ~np.isin(index.digest, index.digest[is_test])
+    is_val = is_train & np.isin(index.subject, list(validation_subjects))
+    missing = sorted(set(validation_subjects) - set(index.subject[is_train].tolist()))
+    if missing:
+        raise ValueError(
+            f"data.validation_subjects: got {missing}, expected subjects of the training side: "
+            f"{sorted(set(index.subject[is_train].tolist()))}"
+        )
+    sides = {"train": is_train & ~is_val, "val": is_val, "test": is_test}
+    return {name: np.flatnonzero(mask) for name, mask in sides.items()}
+
+
+def copies_across(index: StoreIndex, protocol: Protocol) -> list[tuple[str, str]]:
+    """Pairs (training clip, test clip) that are bit-identical."""
+    learned: dict[bytes, list[str]] = {}
+    for number in np.flatnonzero(_on_side(index, protocol.train)):
+        learned.setdefault(index.digest[number], []).append(str(index.sample_id[number]))
+    return [
+        (twin, str(index.sample_id[number]))
+        for number in np.flatnonzero(_on_side(index, protocol.test))
+        for twin in learned.get(index.digest[number], [])
+    ]
+
+
+def _on_side(index: StoreIndex, side: Mapping[str, frozenset[int]]) -> np.ndarray:
+    mask = np.ones(len(index), dtype=bool)
+    for field, values in side.items():
+        mask &= np.isin(getattr(index, field), sorted(values))
+    return mask

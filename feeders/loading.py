@@ -1,0 +1,289 @@
+"""From a data config to the batches of a run: split, drawn, moved, seeded and sharded.
+
+A batch is a pure function of (config, seed, epoch, batch number), whatever the number of workers.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.utils.data import DataLoader, Dataset, Sampler
+from typing_extensions import assert_never
+
+from feeders.batch import SkeletonBatch
+from feeders.crop import CropConfig, Sampling, resample, time_grid
+from feeders.dataset import DataSet, split_index
+from feeders.demo import demo_data
+from feeders.draws import permutation
+from feeders.locate import open_store
+from feeders.modality import Modality, Root, to_modality
+from feeders.ntu import NTU60, NTU120
+from feeders.skeleton import Skeleton
+from feeders.store import Store
+from feeders.synthetic import SyntheticConfig
+from feeders.transforms import Align, AugmentConfig, Centre, Normalise, align, augment, centre, min_max
+from feeders.ucla import UCLA
+from torchlight.config import StrictConfig
+from torchlight.distributed import rank, world_size
+from torchlight.seed import sample_seed
+from torchlight.task import Loaders
+
+logger = logging.getLogger(__name__)
+
+_META = ("subject", "camera", "setup", "replication", "frames")
+
+
+class ActionDataConfig(StrictConfig):
+    """Which clips a run sees, and how.
+
+    Args:
+        root: a store or raw recordings, relative to PARTCLIP_DATA where that is set, else to ``data``;
+            None for the data set's usual place. The demo then makes its own.
+        split: a protocol of the data set; None for its first.
+        validation_subjects: whom to hold out of training as split ``val``; None for the data set's habit, [] for none.
+        modality, hops, bone_root: see `feeders.modality`; hops counts for ``relative`` only.
+        frames: T of every batch.
+        sampling: ``published_ucla`` draws whole frames as the published NW-UCLA feeder does; ``crop`` has no say then.
+        centre, align, normalise: see `feeders.transforms`; in this order, ``augment`` before ``normalise``.
+        bodies: M of every batch; None for what the data set may show.
+        repeat: passes over the training clips in one epoch, each with draws of its own.
+        workers: processes that fetch batches; 0 fetches in this one.
+        synthetic: what the demo's recordings are.
+    """
+
+    dataset: Literal["ucla", "ntu60", "ntu120", "demo"]
+    root: Path | None = None
+    split: str | None = None
+    validation_subjects: tuple[int, ...] | None = None
+    modality: Modality = "joint"
+    hops: int = Field(default=1, ge=1)
+    bone_root: Root = "zero"
+    frames: int = Field(default=64, ge=1)
+    sampling: Sampling = "linear"
+    crop: CropConfig = CropConfig()
+    centre: Centre = "first_frame"
+    align: Align = "none"
+    augment: AugmentConfig = AugmentConfig()
+    normalise: Normalise = "none"
+    bodies: int | None = Field(default=None, ge=1, le=16)
+    repeat: int = Field(default=1, ge=1)
+    workers: int = Field(default=0, ge=0)
+    synthetic: SyntheticConfig = SyntheticConfig()
+
+
+def data_set(data: ActionDataConfig) -> DataSet:
+    """The facts of the config's data set."""
+    match data.dataset:
+        case "ucla":
+            return UCLA
+        case "ntu60":
+            return NTU60
+        case "ntu120":
+            return NTU120
+        case "demo":
+            return demo_data(data.synthetic)
+        case _:
+            assert_never(data.dataset)
+
+
+def build_loaders(
+    data: ActionDataConfig,
+    batch_size: int,
+    evaluation_batch_size: int,
+    seed: int,
+    want: Sequence[str] = ("train", "val", "test"),
+) -> Loaders:
+    """The loaders of the wanted splits; batch sizes are per process.
+
+    ``val`` is left out where no subjects are held out of training.
+
+    Raises:
+        FileNotFoundError: no recordings; ValueError: a wanted split has no clips, or the config does not fit the data.
+    """
+    facts = data_set(data)
+    protocol = facts.protocol(data.split)
+    store = open_store(facts, data.root, data.synthetic)
+    held_out = facts.validation_subjects if data.validation_subjects is None else data.validation_subjects
+    splits = split_index(store.index, protocol, held_out)
+    logger.info("%s: %s", facts.name, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
+    wanted = [name for name in splits if name in want and not (name == "val" and not held_out)]
+    for name in wanted:
+        if not len(splits[name]):
+            raise ValueError(f"data.split: got no {name} clips of {facts.name} in {store.folder}, expected some")
+    pipeline = Pipeline(store, facts.skeleton, data, data.bodies or facts.bodies)
+    evaluation = {
+        name: ClipLoader(pipeline, splits[name], evaluation_batch_size, seed, is_training=False)
+        for name in wanted
+        if name != "train"
+    }
+    train = ClipLoader(pipeline, splits["train"], batch_size, seed, is_training=True) if "train" in wanted else None
+    return Loaders(
+        train=train,
+        evaluation=evaluation,
+        dataset=facts.name,
+        class_names=facts.class_names,
+        skeleton=facts.skeleton.name,
+        modality=data.modality,
+        extra={
+            "split": data.split or next(iter(facts.protocols)),
+            "validation_subjects": list(held_out),
+            "clips": {name: len(samples) for name, samples in splits.items()},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Clip numbers and seeds in, a batch out: the walk from the store to what the network sees."""
+
+    store: Store
+    skeleton: Skeleton
+    data: ActionDataConfig
+    bodies: int
+
+    def batch(self, samples: np.ndarray, seeds: np.ndarray | None) -> SkeletonBatch:
+        """One batch; without seeds nothing is drawn and nothing augmented.
+
+        Shapes:
+            samples: (N,) clip numbers; seeds: (N,)
+        """
+        data = self.data
+        lengths = self.store.index.frames[samples]
+        grid = time_grid(lengths, data.frames, data.sampling, data.crop, seeds)
+        if data.normalise == "none":
+            # Nothing below looks beyond the chosen frames, so only these are read.
+            frames, grid = grid.packed()
+            batch = self._move(resample(self._read(samples, frames), grid), seeds)
+        else:
+            whole = np.broadcast_to(np.arange(lengths.max()), (len(samples), lengths.max()))
+            batch = resample(min_max(self._move(self._read(samples, whole), seeds)), grid)
+        return to_modality(batch, self.skeleton, data.modality, data.hops, data.bone_root)
+
+    def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None) -> SkeletonBatch:
+        batch = align(centre(batch, self._centre_joint, self.data.centre), self.skeleton, self.data.align)
+        return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
+
+    @property
+    def _centre_joint(self) -> int:
+        names = self.skeleton.joints
+        return names.index("spine_middle" if "spine_middle" in names else "hip_centre")
+
+    def _read(self, samples: np.ndarray, frames: np.ndarray) -> SkeletonBatch:
+        read, index = self.store.gather(samples, frames, self.bodies), self.store.index
+        pose = torch.from_numpy(read.pose).permute(0, 4, 1, 3, 2).contiguous()
+        weight = (
+            torch.from_numpy(read.present)[..., None]
+            if read.joint_weight is None
+            else torch.from_numpy(read.joint_weight)
+        )
+        weight = weight.float().transpose(2, 3).expand(-1, -1, pose.shape[3], -1).contiguous()
+        return SkeletonBatch(
+            pose=pose,
+            joint_weight=weight,
+            body_mask=weight.amax(dim=(1, 2)) > 0,
+            frame_mask=torch.from_numpy(frames < index.frames[samples][:, None]),
+            label=torch.from_numpy(index.label[samples]),
+            sample_id=tuple(index.sample_id[samples].tolist()),
+            meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in _META},
+        )
+
+
+class ClipLoader:
+    """Batches of one split on this process.
+
+    Training epochs are shuffled and end with the last full batch, the same number on every process; a split smaller
+    than a batch is one batch. Evaluation keeps the store's order and shows every clip to exactly one process.
+    """
+
+    def __init__(self, pipeline: Pipeline, samples: np.ndarray, batch_size: int, seed: int, is_training: bool) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch size: got {batch_size}, expected at least 1")
+        self._pipeline, self._samples, self._seed = pipeline, samples, seed
+        self._batch_size, self._is_training = batch_size, is_training
+        self._rank, self._world = rank(), world_size()
+        self._shuffled = -1, np.arange(0)
+        share = self._epoch_samples // self._world
+        if is_training and not share:
+            raise ValueError(
+                f"training: got {self._epoch_samples} clips, expected one for each of {self._world} processes"
+            )
+        own = share if is_training else len(range(self._rank, len(samples), self._world))
+        self._batches = max(own // batch_size, 1) if is_training else -(-own // batch_size)
+
+    @property
+    def _epoch_samples(self) -> int:
+        return len(self._samples) * (self._pipeline.data.repeat if self._is_training else 1)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[SkeletonBatch]:
+        """Batches of an epoch from a position on."""
+        numbers = range(first_batch, len(self))
+        if self._pipeline.data.workers == 0:
+            return (self.batch(epoch, number) for number in numbers)
+        self._places.now = [(epoch, number) for number in numbers]
+        return iter(self._workers)
+
+    def batch(self, epoch: int, number: int) -> SkeletonBatch:
+        """One batch of one epoch."""
+        order = self._order(epoch)[self._rank :: self._world]
+        if self._is_training:
+            order = order[: self._epoch_samples // self._world]
+        places = order[number * self._batch_size : (number + 1) * self._batch_size]
+        seeds = sample_seed(self._seed, epoch, places) if self._is_training else None
+        return self._pipeline.batch(self._samples[places % len(self._samples)], seeds)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Places in an epoch: clip + pass * clips. The last epoch asked for is kept, as each batch asks."""
+        if not self._is_training:
+            return np.arange(len(self._samples))
+        if self._shuffled[0] != epoch:
+            # One past the last place, so that the shuffle shares its seed with no sample.
+            seed = sample_seed(self._seed, epoch, self._epoch_samples)
+            self._shuffled = epoch, permutation(seed, self._epoch_samples)
+        return self._shuffled[1]
+
+    @cached_property
+    def _places(self) -> "_Places":
+        return _Places()
+
+    @cached_property
+    def _workers(self) -> "DataLoader[SkeletonBatch]":
+        return DataLoader(
+            _Batches(self),
+            sampler=self._places,
+            batch_size=None,
+            num_workers=self._pipeline.data.workers,
+            persistent_workers=True,
+            # Its own generator: starting workers must not move the global one, on which dropout depends.
+            generator=torch.Generator(),
+        )
+
+
+class _Places(Sampler[tuple[int, int]]):
+    """The (epoch, batch) pairs that the worker processes fetch next."""
+
+    now: Sequence[tuple[int, int]] = ()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.now)
+
+    def __len__(self) -> int:
+        return len(self.now)
+
+
+class _Batches(Dataset[SkeletonBatch]):
+    """A loader's batches by (epoch, batch), for worker processes."""
+
+    def __init__(self, loader: ClipLoader) -> None:
+        self._loader = loader
+
+    def __getitem__(self, place: tuple[int, int]) -> SkeletonBatch:
+        return self._loader.batch(*place)

@@ -1,0 +1,98 @@
+"""Where a data set is: a store, raw recordings that become a store in the cache on first use, or the simulator's.
+
+Cached stores are named for what they were made of, so that changed recordings are prepared anew; several processes may
+ask at once, one prepares and the others wait.
+"""
+
+import hashlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import feeders.synthetic
+from feeders.dataset import DataSet
+from feeders.prepare import PREPARE_VERSION, prepare, raw_source
+from feeders.store import Store, is_store
+from feeders.synthetic import SyntheticConfig, write_recordings
+
+logger = logging.getLogger(__name__)
+
+
+def data_folder() -> Path:
+    """The folder that ``data.root`` is relative to: the environment's PARTCLIP_DATA, else ``data``."""
+    return Path(os.environ.get("PARTCLIP_DATA") or "data")
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: the environment's PARTCLIP_CACHE, else ``.cache``."""
+    return Path(os.environ.get("PARTCLIP_CACHE") or ".cache")
+
+
+def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -> Store:
+    """The data set's store, at ``root`` or prepared from the raw recordings there.
+
+    ``root`` is relative to `data_folder`; None is the usual place, for the demo the cache, where it is recorded.
+
+    Raises:
+        FileNotFoundError: nothing is there; says where to get it and which key or variable points there.
+        ValueError: the store is of another data set, or a raw file is broken.
+    """
+    folder = (
+        _demo_recordings(simulation) if facts.name == "demo" and root is None else data_folder() / (root or facts.root)
+    )
+    store = Store(folder if is_store(folder) else _prepared(facts, folder))
+    if store.header.dataset != facts.name or store.header.class_names != facts.class_names:
+        raise ValueError(
+            f"data.root: got {folder}, a store of {store.header.dataset} with {len(store.header.class_names)} classes, "
+            f"expected {facts.name} with {len(facts.class_names)}; set data.dataset or data.root"
+        )
+    return store
+
+
+def _prepared(facts: DataSet, raw: Path) -> Path:
+    found = raw_source(facts.name).find(raw)
+    if not found.files:
+        raise FileNotFoundError(
+            f"data.root: got nothing to read at {raw}, expected a store or {raw_source(facts.name).layout}; "
+            "point data.root or the environment variable PARTCLIP_DATA at it. "
+            "The demo needs no data: python main_clip_ntu.py --config config/demo/joint.yaml"
+        )
+    listing = hashlib.sha256(f"{PREPARE_VERSION} {raw.resolve()}".encode())
+    for path in found.files:
+        facts_of_file = path.stat()
+        listing.update(f"{path.relative_to(raw)} {facts_of_file.st_size} {facts_of_file.st_mtime_ns}\n".encode())
+    store = cache_folder() / "stores" / f"{facts.name}-{listing.hexdigest()[:16]}"
+    with _only_one(store):
+        if not is_store(store):
+            logger.info("preparing %d recordings of %s into %s", len(found.files), raw, store)
+            logger.info("%s", prepare(facts.name, raw, store, jobs=os.cpu_count() or 1).summary())
+    return store
+
+
+def _demo_recordings(simulation: SyntheticConfig) -> Path:
+    """The simulator's raw files; the simulator's own source is part of their name."""
+    made_of = hashlib.sha256(simulation.model_dump_json().encode())
+    for source in sorted(Path(feeders.synthetic.__file__).parent.glob("synthetic*.py")):
+        made_of.update(source.read_bytes())
+    folder = cache_folder() / "recordings" / f"demo-{made_of.hexdigest()[:16]}"
+    with _only_one(folder):
+        if not folder.is_dir():
+            logger.info("making the demo's recordings in %s", folder)
+            write_recordings(folder, simulation)
+    return folder
+
+
+@contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """Let one process at a time make a target; a process that dies lets go of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_name(f".{target.name}.lock").open("a") as lock:
+        # Elsewhere the rename at the end of each preparation still keeps a target whole.
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,68 @@
+"""What of a pose the network sees: joints, bones, their motion, or positions relative to an ancestor. Pure and linear.
+
+Every value stays in its joint's slot (a bone in its child's), so parts by joint name hold for all modalities.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import assert_never
+
+from feeders.batch import SkeletonBatch
+from feeders.skeleton import Skeleton
+
+Modality = Literal["joint", "bone", "joint_motion", "bone_motion", "relative"]
+Root = Literal["zero", "absolute"]
+
+
+def to_modality(
+    batch: SkeletonBatch, skeleton: Skeleton, modality: Modality, hops: int = 1, root: Root = "zero"
+) -> SkeletonBatch:
+    """The batch in another modality; what is absent stays zero, and what leans on an absent joint becomes absent."""
+    match modality:
+        case "joint":
+            return batch
+        case "bone":
+            return relative(batch, skeleton, hops=1, root=root)
+        case "relative":
+            return relative(batch, skeleton, hops=hops, root=root)
+        case "joint_motion":
+            return motion(batch)
+        case "bone_motion":
+            return motion(relative(batch, skeleton, hops=1, root=root))
+        case _:
+            assert_never(modality)
+
+
+def relative(batch: SkeletonBatch, skeleton: Skeleton, hops: int, root: Root) -> SkeletonBatch:
+    """Each joint minus its ancestor ``hops`` bones up: x - A^k x (InfoGCN, Chi et al., CVPR 2022); one hop is a bone.
+
+    A joint whose chain is shorter is compared with the root, which itself becomes zero (``root="zero"``), or with
+    nothing, so that it keeps its position (``"absolute"``: the published networks, where A^k has an empty row there).
+    """
+    ancestor, is_short = list(range(len(skeleton.joints))), [False] * len(skeleton.joints)
+    for _ in range(hops):
+        is_short = [short or joint == skeleton.root for joint, short in zip(ancestor, is_short, strict=True)]
+        ancestor = [skeleton.parents[joint] for joint in ancestor]
+    base, base_weight = batch.pose[:, :, :, ancestor], batch.joint_weight[:, :, ancestor]
+    if root == "absolute":
+        short = torch.tensor(is_short, device=base.device)
+        base = base.masked_fill(short[:, None], 0.0)
+        base_weight = torch.where(short[:, None], batch.joint_weight, base_weight)
+    weight = torch.minimum(batch.joint_weight, base_weight)
+    return replace(batch, pose=(batch.pose - base) * _seen(weight), joint_weight=weight)
+
+
+def motion(batch: SkeletonBatch) -> SkeletonBatch:
+    """Next frame minus this one; zero in a joint's last frame, which stays a frame like the others."""
+    moved = torch.zeros_like(batch.pose)
+    has_next = _seen(torch.minimum(batch.joint_weight[:, 1:], batch.joint_weight[:, :-1]))
+    moved[:, :, :-1] = (batch.pose[:, :, 1:] - batch.pose[:, :, :-1]) * has_next
+    return replace(batch, pose=moved)
+
+
+def _seen(weight: Tensor) -> Tensor:
+    """(N, T, V, M) weight -> (N, 1, T, V, M) factor, 1 where anything is seen."""
+    return (weight > 0).to(weight.dtype).unsqueeze(1)

@@ -1,0 +1,201 @@
+"""Front door: what a skeleton is. Joint names, the bone tree, mirror pairs and named body parts, each written once.
+
+Joint orders are facts of the file formats: NTU25 is Kinect v2 (Shahroudy et al., CVPR 2016), KINECT20 is the Kinect v1 SDK
+order that NW-UCLA stores (Wang et al., CVPR 2014). A part scheme names, for every part, its joints and the regions of the
+prompt files that describe it; overlapping schemes share limb roots between torso and limb, as GAP and BPI do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Part:
+    """One named body part: which joints it owns and which prompt regions describe it."""
+
+    joints: tuple[int, ...]
+    regions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A joint layout with its bone tree, mirror pairs and part schemes.
+
+    Args:
+        name: registry name, as written in store headers and checkpoints.
+        joints: joint names in file order; V == len(joints).
+        parents: (V,) parent of each joint; the root is its own parent.
+        mirror: (V,) the joint that takes this one's place in a left-right mirror image.
+        coordinates: 2 for image positions, 3 for space.
+        schemes: part scheme name -> part name -> Part; the order of parts is the order of axis P.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    parents: tuple[int, ...]
+    mirror: tuple[int, ...]
+    coordinates: int
+    schemes: Mapping[str, Mapping[str, Part]]
+
+    @property
+    def root(self) -> int:
+        """The joint that is its own parent."""
+        return next(joint for joint, parent in enumerate(self.parents) if joint == parent)
+
+    def index(self, *names: str) -> tuple[int, ...]:
+        """Positions of named joints, in the order asked."""
+        return tuple(self.joints.index(name) for name in names)
+
+    def parts(self, scheme: str) -> Mapping[str, Part]:
+        """The parts of one scheme; ValueError names the schemes there are."""
+        if scheme not in self.schemes:
+            raise ValueError(
+                f"model.parts: got {scheme!r}, expected one of {sorted(self.schemes)} for skeleton {self.name}"
+            )
+        return self.schemes[scheme]
+
+    def membership(self, scheme: str) -> np.ndarray:
+        """(P, V) float32, 1 where the part owns the joint."""
+        parts = self.parts(scheme)
+        member_PV = np.zeros((len(parts), len(self.joints)), dtype=np.float32)
+        for row, part in enumerate(parts.values()):
+            member_PV[row, list(part.joints)] = 1.0
+        return member_PV
+
+
+_TREE_NTU25 = {
+    "spine_base": "spine_middle",
+    "spine_middle": "spine_shoulder",
+    "neck": "spine_shoulder",
+    "head": "neck",
+    "left_shoulder": "spine_shoulder",
+    "left_elbow": "left_shoulder",
+    "left_wrist": "left_elbow",
+    "left_hand": "left_wrist",
+    "right_shoulder": "spine_shoulder",
+    "right_elbow": "right_shoulder",
+    "right_wrist": "right_elbow",
+    "right_hand": "right_wrist",
+    "left_hip": "spine_base",
+    "left_knee": "left_hip",
+    "left_ankle": "left_knee",
+    "left_foot": "left_ankle",
+    "right_hip": "spine_base",
+    "right_knee": "right_hip",
+    "right_ankle": "right_knee",
+    "right_foot": "right_ankle",
+    "spine_shoulder": "spine_shoulder",
+    "left_hand_tip": "left_thumb",
+    "left_thumb": "left_hand",
+    "right_hand_tip": "right_thumb",
+    "right_thumb": "right_hand",
+}
+_TREE_KINECT20 = {
+    "hip_centre": "spine",
+    "spine": "shoulder_centre",
+    "shoulder_centre": "shoulder_centre",
+    "head": "shoulder_centre",
+    "left_shoulder": "shoulder_centre",
+    "left_elbow": "left_shoulder",
+    "left_wrist": "left_elbow",
+    "left_hand": "left_wrist",
+    "right_shoulder": "shoulder_centre",
+    "right_elbow": "right_shoulder",
+    "right_wrist": "right_elbow",
+    "right_hand": "right_wrist",
+    "left_hip": "hip_centre",
+    "left_knee": "left_hip",
+    "left_ankle": "left_knee",
+    "left_foot": "left_ankle",
+    "right_hip": "hip_centre",
+    "right_knee": "right_hip",
+    "right_ankle": "right_knee",
+    "right_foot": "right_ankle",
+}
+
+
+def _skeleton(name: str, tree: Mapping[str, str], coordinates: int) -> Skeleton:
+    joints = tuple(tree)
+    at = {joint: index for index, joint in enumerate(joints)}
+
+    def partner(joint: str) -> str:
+        side, _, rest = joint.partition("_")
+        return {"left": f"right_{rest}", "right": f"left_{rest}"}.get(side, joint)
+
+    return Skeleton(
+        name=name,
+        joints=joints,
+        parents=tuple(at[parent] for parent in tree.values()),
+        mirror=tuple(at[partner(joint)] for joint in joints),
+        coordinates=coordinates,
+        schemes=_schemes(joints),
+    )
+
+
+_ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
+_LEG = ("hip", "knee", "ankle", "foot")
+
+
+def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
+    """The five named schemes, derived from joint names so that no table can disagree with the layout."""
+    side_of = {joint: joint.partition("_")[0] for joint in joints}
+    kind_of = {joint: joint.partition("_")[2] if side_of[joint] in ("left", "right") else "" for joint in joints}
+
+    def limb(kinds: tuple[str, ...], sides: tuple[str, ...] = ("left", "right")) -> list[int]:
+        return [i for i, joint in enumerate(joints) if kind_of[joint] in kinds and side_of[joint] in sides]
+
+    axis = [i for i, joint in enumerate(joints) if not kind_of[joint]]
+    head = [i for i, joint in enumerate(joints) if joint in ("neck", "head", "spine_shoulder", "shoulder_centre")]
+    trunk = [i for i in axis if i not in head]
+    roots = limb(("shoulder", "hip"))
+    arms, legs = limb(_ARM), limb(_LEG)
+    arm_text, leg_text, torso_text = ("hands", "arms"), ("legs", "feet"), ("head", "hip")
+
+    def scheme(**parts: tuple[list[int], tuple[str, ...]]) -> Mapping[str, Part]:
+        return MappingProxyType(
+            {name: Part(tuple(sorted(members)), regions) for name, (members, regions) in parts.items()}
+        )
+
+    def sided(prefix: str, regions: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(f"{prefix}_{region}" for region in regions)
+
+    def five(torso: list[int]) -> Mapping[str, Part]:
+        return scheme(
+            torso=(torso, torso_text),
+            left_arm=(limb(_ARM, ("left",)), sided("left", arm_text)),
+            right_arm=(limb(_ARM, ("right",)), sided("right", arm_text)),
+            left_leg=(limb(_LEG, ("left",)), sided("left", leg_text)),
+            right_leg=(limb(_LEG, ("right",)), sided("right", leg_text)),
+        )
+
+    return MappingProxyType(
+        {
+            # BPI: limb roots (shoulders, hips) belong to the torso and to their limb.
+            "torso_arms_legs": scheme(torso=(axis + roots, torso_text), arms=(arms, arm_text), legs=(legs, leg_text)),
+            "torso_arms_legs_disjoint": scheme(torso=(axis, torso_text), arms=(arms, arm_text), legs=(legs, leg_text)),
+            # GAP: head, arms, hip, legs; the hip shares the hip joints with the legs.
+            "head_arms_hip_legs": scheme(
+                head=(head, ("head",)),
+                arms=(arms, arm_text),
+                hip=(trunk + limb(("hip",)), ("hip",)),
+                legs=(legs, leg_text),
+            ),
+            "five_parts": five(axis + roots),
+            "five_parts_disjoint": five(axis),
+        }
+    )
+
+
+NTU25 = _skeleton("NTU25", _TREE_NTU25, coordinates=3)
+KINECT20 = _skeleton("KINECT20", _TREE_KINECT20, coordinates=3)
+SKELETONS: Mapping[str, Skeleton] = MappingProxyType({skeleton.name: skeleton for skeleton in (NTU25, KINECT20)})
+
+
+def skeleton_named(name: str) -> Skeleton:
+    """Look a layout up by the name that stores and checkpoints carry."""
+    if name not in SKELETONS:
+        raise ValueError(f"skeleton: got {name!r}, expected one of {sorted(SKELETONS)}")
+    return SKELETONS[name]

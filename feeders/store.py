@@ -1,0 +1,416 @@
+"""The one on-disk format: a folder of ragged clips where every present body-frame stands once, memory-mapped.
+
+``header.json`` (what this is, and the size and checksum of every other file), ``poses.npy`` (rows, V, C) float32,
+``joint_weight.npy`` (rows, V) where a source has confidence, ``index.npz`` (`StoreIndex`). It is complete or not there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from typing_extensions import Self
+
+FORMAT_VERSION = 1
+_HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
+
+
+@dataclass(frozen=True)
+class Track:
+    """One body of a clip: where it is seen, and what is seen.
+
+    Shapes:
+        frames: (F,) rising frame numbers; gaps are frames without this body
+        joints: (F, V, C) positions
+        joint_weight: (F, V) confidence in [0, 1]; None where the source has none
+    """
+
+    frames: np.ndarray
+    joints: np.ndarray
+    joint_weight: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One clip on its way into a store; bodies in order of importance, fields a source lacks are -1."""
+
+    sample_id: str
+    label: int
+    frames: int
+    bodies: tuple[Track, ...]
+    subject: int = -1
+    camera: int = -1
+    setup: int = -1
+    replication: int = -1
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a store says about itself; ``files`` maps a file name to its bytes and sha256."""
+
+    version: int
+    dataset: str
+    skeleton: str
+    units: str
+    frame_rate: float
+    class_names: tuple[str, ...]
+    samples: int
+    files: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """One row per clip, in store order.
+
+    Shapes:
+        sample_id: (N,) str, digest: (N,) bytes, equal for bit-identical clips; the named integers: (N,) int64
+        segment_end: (N,) int64, segments of clip i are segments[segment_end[i-1]:segment_end[i]]
+        segments: (S, 3) int64 body, first frame, frame count; their rows follow each other in ``poses.npy``
+    """
+
+    sample_id: np.ndarray
+    label: np.ndarray
+    subject: np.ndarray
+    camera: np.ndarray
+    setup: np.ndarray
+    replication: np.ndarray
+    frames: np.ndarray
+    bodies: np.ndarray
+    digest: np.ndarray
+    segment_end: np.ndarray
+    segments: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.sample_id)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A whole clip.
+
+    Shapes:
+        pose: (T, V, C, M) float32, 0 where absent; present: (T, M) bool; joint_weight: (T, V, M) float32
+    """
+
+    pose: np.ndarray
+    present: np.ndarray
+    joint_weight: np.ndarray
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Chosen frames of N clips.
+
+    Shapes:
+        pose: (N, F, M, V, C) float32, 0 where absent; present: (N, F, M) bool
+        joint_weight: (N, F, M, V) float32, or None where the source has no confidence
+    """
+
+    pose: np.ndarray
+    present: np.ndarray
+    joint_weight: np.ndarray | None
+
+
+class StoreWriter:
+    """Write a store next to its final place and move it there when the ``with`` block ends well.
+
+    An exception in the block (a full disk too) leaves nothing behind.
+
+    Args:
+        folder: must not exist yet.
+        joints, coordinates: V and C, to which every clip is held.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dataset: str,
+        skeleton: str,
+        joints: int,
+        coordinates: int,
+        class_names: tuple[str, ...],
+        units: str = "metres",
+        frame_rate: float = 30.0,
+    ) -> None:
+        if folder.exists():
+            raise ValueError(f"store: got {folder}, which exists, expected a new folder; remove it or name another")
+        self._folder, self._shape = folder, (joints, coordinates)
+        self._facts = {
+            "dataset": dataset,
+            "skeleton": skeleton,
+            "units": units,
+            "frame_rate": frame_rate,
+            "class_names": class_names,
+        }
+        self._rows: dict[str, list[Any]] = {field.name: [] for field in fields(StoreIndex)}
+        self._names: set[str] = set()
+        self._count = 0
+        self._has_weight: bool | None = None
+
+    def __enter__(self) -> Self:
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = Path(tempfile.mkdtemp(prefix=f".{self._folder.name}-", dir=self._folder.parent))
+        self._partial.chmod(0o755)
+        self._poses: BinaryIO = (self._partial / _POSES).open("wb")
+        self._weights: BinaryIO = (self._partial / _WEIGHT).open("wb")
+        self._poses.write(_array_header((0, *self._shape)))
+        self._weights.write(_array_header((0, self._shape[0])))
+        return self
+
+    def add(self, recording: Recording) -> None:
+        """Append a clip; ValueError names the clip and what is wrong with it."""
+        _check(recording, self._shape, self._names)
+        has_weight = recording.bodies[0].joint_weight is not None
+        if self._has_weight not in (None, has_weight):
+            raise ValueError(f"{recording.sample_id}: got joint_weight {has_weight}, expected the same in every clip")
+        self._has_weight = has_weight
+        digest = hashlib.blake2b(digest_size=16)
+        for number, body in enumerate(recording.bodies):
+            joints = np.ascontiguousarray(body.joints, dtype=np.float32)
+            segments = np.array(
+                [
+                    (number, run[0], len(run))
+                    for run in np.split(body.frames, np.flatnonzero(np.diff(body.frames) != 1) + 1)
+                ]
+            )
+            digest.update(segments.tobytes() + joints.tobytes())
+            self._rows["segments"].append(segments)
+            self._poses.write(joints.data)
+            if body.joint_weight is not None:
+                weight = np.ascontiguousarray(body.joint_weight, dtype=np.float32)
+                digest.update(weight.tobytes())
+                self._weights.write(weight.data)
+            self._count += len(joints)
+        self._names.add(recording.sample_id)
+        for name in ("sample_id", "label", "subject", "camera", "setup", "replication", "frames"):
+            self._rows[name].append(getattr(recording, name))
+        self._rows["bodies"].append(len(recording.bodies))
+        self._rows["digest"].append(digest.hexdigest().encode())
+        self._rows["segment_end"].append(sum(map(len, self._rows["segments"][-len(recording.bodies) :])))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with self._poses, self._weights:
+                if kind is None:
+                    self._finish()
+            if kind is None:
+                self._partial.replace(self._folder)
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _finish(self) -> None:
+        if not self._names:
+            raise ValueError(f"store: got no clips for {self._folder}, expected at least one")
+        names = [_POSES, _INDEX]
+        for stream, shape in ((self._poses, self._shape), (self._weights, self._shape[:1])):
+            stream.seek(0)
+            stream.write(_array_header((self._count, *shape)))
+            stream.flush()
+            os.fsync(stream.fileno())
+        if self._has_weight:
+            names.append(_WEIGHT)
+        else:
+            (self._partial / _WEIGHT).unlink()
+        integers = {
+            name: np.array(rows, dtype=np.int64)
+            for name, rows in self._rows.items()
+            if name not in ("sample_id", "digest", "segments", "segment_end")
+        }
+        np.savez(
+            self._partial / _INDEX,
+            sample_id=np.array(self._rows["sample_id"], dtype=np.str_),
+            digest=np.array(self._rows["digest"], dtype=np.bytes_),
+            segments=np.concatenate(self._rows["segments"]).astype(np.int64),
+            segment_end=np.cumsum(self._rows["segment_end"], dtype=np.int64),
+            **integers,  # type: ignore[arg-type]
+        )
+        files = {
+            name: {"bytes": (self._partial / name).stat().st_size, "sha256": _sha256(self._partial / name)}
+            for name in names
+        }
+        header = {"version": FORMAT_VERSION, **self._facts, "samples": len(self._names), "files": files}
+        (self._partial / _HEADER).write_text(json.dumps(header, indent=2), encoding="utf-8")
+
+
+class Store:
+    """Read a store. Files are opened when first needed, and anew in each process a store is pickled to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not is_store(self.folder):
+            raise FileNotFoundError(
+                f"store: got {self.folder}, which has no {_HEADER}, expected a prepared store; "
+                "make one with `python -m feeders.prepare DATASET --raw DIR --out DIR`"
+            )
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return self.header.samples
+
+    @cached_property
+    def header(self) -> Header:
+        """What the store says about itself, its file sizes checked."""
+        path = self.folder / _HEADER
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version = content.get("version")
+            if version != FORMAT_VERSION:
+                raise ValueError(f"{path}: got format version {version}, expected {FORMAT_VERSION}; prepare it again")
+            header = Header(**{**content, "class_names": tuple(content["class_names"])})
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: got {error!r}, expected the header of a store; prepare it again") from error
+        if not {_POSES, _INDEX} <= set(header.files):
+            raise ValueError(f"{path}: got files {sorted(header.files)}, expected {_POSES} and {_INDEX} among them")
+        for name, facts in header.files.items():
+            size = (self.folder / name).stat().st_size if (self.folder / name).is_file() else None
+            if size != facts["bytes"]:
+                raise ValueError(
+                    f"{self.folder / name}: got {'no file' if size is None else f'{size} bytes'}, "
+                    f"expected {facts['bytes']} bytes; the store was damaged, prepare it again"
+                )
+        return header
+
+    @cached_property
+    def index(self) -> StoreIndex:
+        """The table of clips."""
+        path = self.folder / _INDEX
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                index = StoreIndex(**{field.name: content[field.name] for field in fields(StoreIndex)})
+        except (ValueError, KeyError, OSError) as error:
+            raise ValueError(f"{path}: got {error!r}, expected the index of a store; prepare it again") from error
+        if len(index) != self.header.samples or int(index.segments[:, 2].sum()) != len(self._poses):
+            raise ValueError(f"{path}: got an index that does not fit {_HEADER} and {_POSES}; prepare it again")
+        return index
+
+    @cached_property
+    def _poses(self) -> np.ndarray:
+        return _open_array(self.folder / _POSES)
+
+    @cached_property
+    def _weights(self) -> np.ndarray | None:
+        return _open_array(self.folder / _WEIGHT) if _WEIGHT in self.header.files else None
+
+    @cached_property
+    def _lookup(self) -> tuple[np.ndarray, np.ndarray]:
+        """A sorted key of every segment (clip, body, first frame), and its first row."""
+        per_clip = np.diff(self.index.segment_end, prepend=0)
+        clip = np.repeat(np.arange(len(self.index)), per_clip)
+        body, first, count = self.index.segments.T
+        return _key(clip, body, first), np.cumsum(count) - count
+
+    def verify(self) -> None:
+        """Read every file and compare checksums; ValueError names the file that is wrong."""
+        for name, facts in self.header.files.items():
+            if _sha256(self.folder / name) != facts["sha256"]:
+                raise ValueError(f"{self.folder / name}: got another checksum than {_HEADER} has; prepare it again")
+
+    def clip(self, index: int) -> Clip:
+        """One whole clip."""
+        frames = np.arange(self.index.frames[index])[None]
+        read = self.gather(np.array([index]), frames, bodies=int(self.index.bodies[index]))
+        weight = read.present[..., None] if read.joint_weight is None else read.joint_weight
+        weight = np.broadcast_to(weight, read.pose.shape[:-1])
+        return Clip(
+            pose=np.ascontiguousarray(read.pose[0].transpose(0, 2, 3, 1)),
+            present=read.present[0],
+            joint_weight=np.ascontiguousarray(weight[0].transpose(0, 2, 1), dtype=np.float32),
+        )
+
+    def gather(self, samples: np.ndarray, frames: np.ndarray, bodies: int) -> Frames:
+        """Read chosen frames of chosen clips in one go.
+
+        Args:
+            samples: (N,) clip numbers.
+            frames: (N, F) frame numbers; a number outside its clip reads as absent.
+            bodies: M, how many bodies to read; a clip with fewer has absent ones.
+        """
+        keys, first_row = self._lookup
+        asked = _key(samples[:, None, None], np.arange(bodies), frames[..., None].clip(min=0))
+        segment = np.searchsorted(keys, asked, side="right") - 1
+        depth = asked - keys[segment]
+        present = (segment >= 0) & (depth < self.index.segments[segment, 2]) & (frames[..., None] >= 0)
+        row = np.where(present, first_row[segment] + depth, 0)
+        weight = None
+        pose = self._poses[row]
+        pose[~present] = 0.0
+        if self._weights is not None:
+            weight = self._weights[row]
+            weight[~present] = 0.0
+            pose[weight == 0.0] = 0.0
+        return Frames(pose=pose, present=present, joint_weight=weight)
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a prepared store rather than raw recordings."""
+    return (folder / _HEADER).is_file()
+
+
+def _key(clip: np.ndarray, body: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Order segments by clip, body, frame in one int64: 35 + 4 + 24 bits."""
+    key: np.ndarray = (clip << 28) | (body << 24) | frame
+    return key
+
+
+def _check(recording: Recording, shape: tuple[int, int], names: set[str]) -> None:
+    """Hold a clip to what every reader of the store relies on."""
+    name = recording.sample_id
+    if name in names:
+        raise ValueError(f"{name}: got this sample twice, expected unique names; is a file copied into a subfolder?")
+    if recording.frames < 1 or not recording.bodies:
+        raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
+    if recording.frames >= 1 << 24 or len(recording.bodies) > 16:
+        raise ValueError(
+            f"{name}: got {recording.frames} frames, {len(recording.bodies)} bodies; expected at most 2**24 and 16"
+        )
+    for body in recording.bodies:
+        if body.joints.ndim != 3 or body.joints.shape[1:] != shape:
+            raise ValueError(
+                f"{name}: got joints of shape {body.joints.shape}, expected (frames, {shape[0]}, {shape[1]})"
+            )
+        if not np.isfinite(body.joints).all():
+            raise ValueError(f"{name}: got NaN or infinite coordinates, expected finite numbers")
+        frames = body.frames
+        is_rising = len(frames) == len(body.joints) > 0 and bool((np.diff(frames) > 0).all())
+        if not is_rising or frames[0] < 0 or frames[-1] >= recording.frames:
+            raise ValueError(f"{name}: got body frames {frames}, expected rising numbers below {recording.frames}")
+        if body.joint_weight is not None and body.joint_weight.shape != body.joints.shape[:2]:
+            raise ValueError(f"{name}: got joint_weight {body.joint_weight.shape}, expected {body.joints.shape[:2]}")
+
+
+def _array_header(shape: tuple[int, ...]) -> bytes:
+    """An .npy header of fixed length (128 bytes), so that the final shape can be written over the first."""
+    content = str({"descr": "<f4", "fortran_order": False, "shape": shape}).encode()
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + content.ljust(117) + b"\n"
+
+
+def _open_array(path: Path) -> np.ndarray:
+    """A memory-mapped array as a plain ndarray view, whose indexing is several times faster than memmap's."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: got {error!r}, expected an array of a store; prepare it again") from error
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,201 @@
+"""Move and disturb whole batches in space: pure, and each sample by its own seed alone (never the global generator).
+
+Angles are drawn in degrees; y is up, z away from the camera, x across, in metres. What is absent stays zero.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from typing_extensions import assert_never
+
+from feeders.batch import SkeletonBatch
+from feeders.draws import between, normal, uniform
+from feeders.skeleton import Skeleton
+from torchlight.config import StrictConfig
+
+Centre = Literal["none", "first_frame", "clip", "every_frame"]
+Align = Literal["none", "first_frame", "clip"]
+Normalise = Literal["none", "min_max"]
+
+
+class AugmentConfig(StrictConfig):
+    """What training does to a clip; one draw per clip, for all its frames and bodies. Nothing by default.
+
+    Args:
+        rotation: largest angle about x, y and z in degrees, either way; y at 180 is the full circle.
+        scale: smallest and largest factor.
+        shear: largest entry off the diagonal of the shear matrix.
+        mirror: probability of a left-right mirror image (x turned round, left and right joints swapped).
+        noise: standard deviation added to each coordinate, in metres.
+        joint_mask: probability of each joint to be hidden for the whole clip.
+        part_mask: probability that one body part, of ``part_scheme``, is hidden for the whole clip.
+    """
+
+    rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = Field(default=0.0, ge=0.0)
+    mirror: float = Field(default=0.0, ge=0.0, le=1.0)
+    noise: float = Field(default=0.0, ge=0.0)
+    joint_mask: float = Field(default=0.0, ge=0.0, lt=1.0)
+    part_mask: float = Field(default=0.0, ge=0.0, le=1.0)
+    part_scheme: str = "five_parts_disjoint"
+
+
+def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
+    """Mirror, scale, shear, rotate, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
+    if settings.mirror:
+        batch = mirror(batch, skeleton, _flags(uniform(seeds, "mirror")[:, 0] < settings.mirror))
+    if settings.scale != (1.0, 1.0):
+        factor = between(seeds, "scale", *settings.scale)
+        batch = replace(batch, pose=batch.pose * _floats(factor)[:, :, None, None, None])
+    if settings.shear:
+        batch = transform(batch, shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)))
+    if any(settings.rotation):
+        angles = between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)
+        batch = transform(batch, rotation_matrices(_floats(angles)))
+    if settings.noise:
+        pose = batch.pose
+        drawn = _floats(normal(seeds, "noise", pose[0].numel())).reshape(pose.shape)
+        batch = replace(batch, pose=pose + settings.noise * drawn * _seen(batch))
+    if settings.joint_mask:
+        joints = batch.pose.shape[3]
+        batch = hide(batch, _flags(uniform(seeds, "joint mask", joints) < settings.joint_mask))
+    if settings.part_mask:
+        batch = hide(batch, _drawn_part(settings, skeleton, seeds))
+    return batch
+
+
+def transform(batch: SkeletonBatch, matrix: Tensor) -> SkeletonBatch:
+    """Apply one (N, C, C) matrix per sample to its column vectors."""
+    pose = batch.pose
+    return replace(batch, pose=torch.bmm(matrix, pose.flatten(2)).reshape(pose.shape))
+
+
+def rotation_matrices(angles: Tensor) -> Tensor:
+    """(N, 3) radians about x, y, z -> (N, 3, 3) R_z R_y R_x, with the signs of the published NTU feeders."""
+    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = angles.cos().unbind(1), angles.sin().unbind(1)
+    one, zero = torch.ones_like(cos_x), torch.zeros_like(cos_x)
+
+    def matrix(*rows: Tensor) -> Tensor:
+        return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+
+    about_x = matrix(one, zero, zero, zero, cos_x, sin_x, zero, -sin_x, cos_x)
+    about_y = matrix(cos_y, zero, -sin_y, zero, one, zero, sin_y, zero, cos_y)
+    about_z = matrix(cos_z, sin_z, zero, -sin_z, cos_z, zero, zero, zero, one)
+    return about_z @ about_y @ about_x
+
+
+def shear_matrices(entries: np.ndarray) -> Tensor:
+    """(N, 6) entries off the diagonal, row by row -> (N, 3, 3)."""
+    matrix = np.tile(np.eye(3), (len(entries), 1, 1))
+    matrix[:, ~np.eye(3, dtype=bool)] = entries
+    return _floats(matrix)
+
+
+def mirror(batch: SkeletonBatch, skeleton: Skeleton, chosen: Tensor) -> SkeletonBatch:
+    """The mirror image of the chosen (N,) samples: x turned round, left joints in the places of right ones."""
+    partner = list(skeleton.mirror)
+    sign = torch.ones(batch.pose.shape[1])
+    sign[0] = -1.0
+    image = batch.pose[:, :, :, partner] * sign[:, None, None, None]
+    return replace(
+        batch,
+        pose=torch.where(chosen[:, None, None, None, None], image, batch.pose),
+        joint_weight=torch.where(chosen[:, None, None, None], batch.joint_weight[:, :, partner], batch.joint_weight),
+    )
+
+
+def hide(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:
+    """Make (N, V) joints absent; a sample that would lose every joint keeps them all."""
+    shown = (~hidden | hidden.all(dim=1, keepdim=True)).to(batch.pose.dtype)[:, None, :, None]
+    return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
+
+
+def centre(batch: SkeletonBatch, joint: int, when: Centre) -> SkeletonBatch:
+    """Move the origin to a joint of the first body that shows it: in its first frame, its mean, or frame by frame."""
+    place, is_seen = batch.pose[:, :, :, joint], batch.joint_weight[:, :, joint] > 0
+    match when:
+        case "none":
+            return batch
+        case "first_frame":
+            origin = place.transpose(2, 3).flatten(2).gather(2, _first(is_seen.transpose(1, 2).flatten(1), place))
+            origin = origin[..., None, None]
+        case "clip" | "every_frame":
+            first = is_seen.to(torch.int8).argmax(dim=2)
+            origin = place.gather(3, first[:, None, :, None].expand(*place.shape[:3], 1))[..., None]
+            if when == "clip":
+                counts = is_seen.any(dim=2).to(place.dtype)[:, None, :, None, None]
+                origin = (origin * counts).sum(dim=2, keepdim=True) / counts.sum(dim=2, keepdim=True).clamp(min=1.0)
+        case _:
+            assert_never(when)
+    return replace(batch, pose=(batch.pose - origin) * _seen(batch))
+
+
+def align(batch: SkeletonBatch, skeleton: Skeleton, how: Align) -> SkeletonBatch:
+    """Turn each clip about the vertical until the first body's line from left hip to right hip runs along +x.
+
+    ``first_frame`` looks at the first frame that shows both hips, ``clip`` at the mean over all that do; a clip whose
+    hips lie on one vertical line, or are never seen, is left as it is.
+    """
+    if how == "none":
+        return batch
+    left, right = skeleton.index("left_hip", "right_hip")
+    both = (batch.joint_weight[:, :, [left, right]] > 0).all(dim=2)
+    across = (batch.pose[:, :, :, right] - batch.pose[:, :, :, left]) * both[:, None].to(batch.pose.dtype)
+    first_body = both.any(dim=1).to(torch.int8).argmax(dim=1)
+    across = across.gather(3, first_body[:, None, None, None].expand(*across.shape[:3], 1))[..., 0]
+    if how == "first_frame":
+        seen = both.gather(2, first_body[:, None, None].expand(*both.shape[:2], 1))[..., 0]
+        axis = across.gather(2, _first(seen, across))[..., 0]
+    else:
+        axis = across.sum(dim=2)
+    length = (axis[:, 0] ** 2 + axis[:, 2] ** 2).sqrt()
+    is_flat = length < 1e-6
+    cos = torch.where(is_flat, torch.ones_like(length), axis[:, 0] / length.clamp(min=1e-6))
+    sin = torch.where(is_flat, torch.zeros_like(length), axis[:, 2] / length.clamp(min=1e-6))
+    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
+    matrix = torch.stack([cos, zero, sin, zero, one, zero, -sin, zero, cos], dim=1).reshape(-1, 3, 3)
+    return transform(batch, matrix)
+
+
+def min_max(batch: SkeletonBatch) -> SkeletonBatch:
+    """Stretch each axis of a clip to [-1, 1] over its frames, joints and bodies (CTR-GCN's NW-UCLA feeder).
+
+    An axis without extent becomes zero (the original divides by zero).
+    """
+    is_seen = (batch.joint_weight > 0)[:, None]
+    low = batch.pose.masked_fill(~is_seen, torch.inf).amin(dim=(2, 3, 4), keepdim=True)
+    high = batch.pose.masked_fill(~is_seen, -torch.inf).amax(dim=(2, 3, 4), keepdim=True)
+    extent = high - low
+    is_flat = ~(extent > 0)
+    pose = (batch.pose - low) / extent.masked_fill(is_flat, 1.0) * 2.0 - 1.0
+    return replace(batch, pose=pose.masked_fill(is_flat | ~is_seen, 0.0))
+
+
+def _drawn_part(settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> Tensor:
+    member_PV = skeleton.membership(settings.part_scheme) > 0
+    draws = uniform(seeds, "part mask", 2)
+    part = (draws[:, 1] * len(member_PV)).astype(np.int64)
+    return _flags(member_PV[part] & (draws[:, :1] < settings.part_mask))
+
+
+def _first(is_seen: Tensor, like: Tensor) -> Tensor:
+    """(N, F) flags -> (N, C, 1) place of the first True, to gather with."""
+    first = is_seen.to(torch.int8).argmax(dim=1)
+    return first[:, None, None].expand(like.shape[0], like.shape[1], 1)
+
+
+def _seen(batch: SkeletonBatch) -> Tensor:
+    return (batch.joint_weight > 0).to(batch.pose.dtype)[:, None]
+
+
+def _floats(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def _flags(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))

@@ -1,0 +1,43 @@
+"""The contract every skeleton encoder obeys, GCN or transformer."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Encoder features before any pooling.
+
+    Shapes:
+        features: (N, C', T', S, M)
+        weight: (N, T', S, M) how much each token counts in a mean; 0 where nothing was there
+    """
+
+    features: Tensor
+    weight: Tensor
+
+
+class Encoder(nn.Module, ABC):
+    """Pose to tokens. An encoder publishes what its S slots are, so that parts can be found in them.
+
+    Attributes:
+        out_channels: C' of the tokens.
+        time_stride: T // T'.
+        slots: names of the S slots: the skeleton's joints, or the parts of a scheme.
+        slots_are_parts: True where a slot is a part, False where it is a joint.
+    """
+
+    out_channels: int
+    time_stride: int
+    slots: tuple[str, ...]
+    slots_are_parts: bool
+
+    @abstractmethod
+    def forward(self, pose: Tensor, joint_weight: Tensor, body_mask: Tensor, frame_mask: Tensor) -> Tokens:
+        """Encode a batch.
+
+        Shapes:
+            pose: (N, C, T, V, M); joint_weight: (N, T, V, M); body_mask: (N, M) bool; frame_mask: (N, T) bool
+        """

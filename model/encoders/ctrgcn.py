@@ -1,0 +1,545 @@
+"""CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021) in a fused formulation.
+
+The mathematics, the layer order and the initial values are the published ones; `benchmarks/reference/ctrgcn.py` says them
+plainly and the tests hold the two together. What differs is the order of the work, exact in each case:
+
+- a row is one present body of one clip, laid out (R, C, V, T); absent bodies are not run, or run once as a representative;
+- the relation's linear maps come after the mean over time, and all six are one product; the learned adjacency and the lift's
+  bias ride along as two more relation channels, so that a topology is one product too;
+- biases in front of a batch norm only move its mean: they never touch the features;
+- the four temporal branches share one product; outside training every norm is folded into the weights before it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from feeders.skeleton import Skeleton
+from model.adjacency import spatial_graph
+from model.encoders.contract import Encoder, Tokens
+
+import os
+PIECE = int(os.environ.get('PIECE', 4))
+AbsentBodies = Literal["masked", "published"]
+
+
+class CtrGcnConfig(BaseModel):
+    """Choices of the encoder.
+
+    Attributes:
+        width: channels of the first four blocks; three of twice and three of four times as many follow.
+        absent_bodies: ``masked`` neither runs nor counts bodies that are not there; ``published`` counts their zeros in
+            batch norm and, with weight 1, in every mean, as CTR-GCN, GAP and BPI do.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["ctrgcn"] = "ctrgcn"
+    width: int = Field(default=64, ge=8, multiple_of=8)
+    absent_bodies: AbsentBodies = "masked"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Which bodies of which clips are run.
+
+    Shapes:
+        source: (R,) position in the flattened (N, M); the present bodies, then one absent body per slot that needs it
+        target: (N * M,) row that answers for a body; only meaningful where one does
+        count: (R,) how many bodies a row stands for; None where each stands for itself
+    """
+
+    source: Tensor
+    target: Tensor
+    count: Tensor | None
+
+    @staticmethod
+    def of(body_mask: Tensor, counts_absent: bool) -> "_Rows":
+        present = body_mask.flatten().nonzero().flatten()
+        target = torch.zeros(body_mask.numel(), dtype=torch.long, device=body_mask.device)
+        target[present] = torch.arange(len(present), device=body_mask.device)
+        if not counts_absent or len(present) == body_mask.numel():
+            return _Rows(present, target, None)
+        # The input norm has statistics per body slot, so the zeros of two slots differ behind it.
+        bodies = body_mask.shape[1]
+        absent = (~body_mask).sum(0)
+        slots = absent.nonzero().flatten()
+        first = (~body_mask).int().argmax(0)[slots]
+        row_of_slot = torch.zeros(bodies, dtype=torch.long, device=body_mask.device)
+        row_of_slot[slots] = len(present) + torch.arange(len(slots), device=body_mask.device)
+        target = torch.where(body_mask, target.view_as(body_mask), row_of_slot).flatten()
+        count = torch.cat([torch.ones_like(present), absent[slots]])
+        return _Rows(torch.cat([present, first * bodies + slots]), target, count)
+
+
+class _NormActivate(torch.autograd.Function):
+    """Batch norm over rows that count differently, plus residual, plus ReLU, with statistics in at least float32."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor,
+        residual: Tensor | None,
+        count: Tensor | None,
+        eps: float,
+        has_relu: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        accurate = torch.promote_types(x.dtype, torch.float32)
+        size = x.shape[2] * x.shape[3]
+        share = _shares(count, x, accurate)
+        mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
+        centred = x - _per_channel(mean, x)
+        variance = (torch.linalg.vector_norm(centred, dim=(2, 3), dtype=accurate).square() * share).sum(0) / size
+        inverse = (variance + eps).rsqrt()
+        y = torch.addcmul(_per_channel(bias, x), centred, _per_channel(weight * inverse, x))
+        if residual is not None:
+            y += residual
+        if has_relu:
+            y.relu_()
+        ctx.save_for_backward(centred, y if has_relu else None, weight, inverse, share)
+        ctx.has_residual = residual is not None
+        ctx.mark_non_differentiable(mean, variance)
+        return y, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        centred, y, weight, inverse, share = ctx.saved_tensors
+        if y is not None:
+            grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        grad_bias = grad.sum((2, 3), dtype=share.dtype).sum(0)
+        grad_weight = (grad * centred).sum((2, 3), dtype=share.dtype).sum(0) * inverse
+        scale = weight * inverse
+        size = centred.shape[2] * centred.shape[3]
+        through_mean = -(share / size) * (scale * grad_bias)
+        through_variance = -(share / size) * (scale * inverse * grad_weight)
+        grad_x = torch.addcmul(_per_row(through_mean, grad), centred, _per_row(through_variance, grad))
+        grad_x.addcmul_(grad, _per_channel(scale, grad))
+        return (
+            grad_x,
+            grad_weight.to(weight.dtype),
+            grad_bias.to(weight.dtype),
+            torch.zeros_like(weight),
+            grad if ctx.has_residual else None,
+            None,
+            None,
+            None,
+        )
+
+
+def _shares(count: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """(R, 1) part of the batch that a row stands for."""
+    if count is None:
+        return torch.full((len(x), 1), 1 / len(x), dtype=dtype, device=x.device)
+    return (count.to(dtype) / count.sum()).unsqueeze(1)
+
+
+def _per_channel(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.dtype).view(1, -1, 1, 1)
+
+
+def _per_row(value: Tensor, like: Tensor) -> Tensor:
+    return value.to(like.dtype)[:, :, None, None]
+
+
+class _Norm(nn.Module):
+    """Batch norm of (R, C, V, T) features, told what it is followed by and which bias was left out in front of it."""
+
+    momentum = 0.1
+    eps = 1e-5
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.num_batches_tracked: Tensor
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(
+        self, x: Tensor, offset: Tensor, count: Tensor | None, residual: Tensor | None = None, has_relu: bool = True
+    ) -> Tensor:
+        """Training: ReLU(norm(x + offset) + residual), by the batch's statistics."""
+        y, mean, variance = _NormActivate.apply(  # type: ignore[no-untyped-call]
+            x, self.weight, self.bias, offset, residual, count, self.eps, has_relu
+        )
+        total = (len(x) if count is None else count.sum()) * x.shape[2] * x.shape[3]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_((mean + offset).to(self.running_mean.dtype), self.momentum)
+            self.running_var.lerp_((variance * (total / (total - 1))).to(self.running_var.dtype), self.momentum)
+        return y  # type: ignore[no-any-return]
+
+    def folded(self, offset: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluation: (C,) scale and shift with norm(x + offset) = scale * x + shift."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return scale, self.bias + (offset - self.running_mean) * scale
+
+
+class _InputNorm(nn.Module):
+    """Batch norm with statistics of its own for every body slot, joint and coordinate, in the published order (M, V, C)."""
+
+    momentum = 0.1
+    eps = 1e-5
+
+    def __init__(self, bodies: int, joints: int, coordinates: int) -> None:
+        super().__init__()
+        self.shape = (bodies, joints, coordinates)
+        size = bodies * joints * coordinates
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.num_batches_tracked: Tensor
+        self.register_buffer("running_mean", torch.zeros(size))
+        self.register_buffer("running_var", torch.ones(size))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x: Tensor, counted: Tensor) -> Tensor:
+        """Normalise x (N, M, V, C, T) over the clips that count in a slot; counted: (N, M)."""
+        if self.training:
+            frames = x.shape[-1]
+            weight = counted.to(x.dtype)[:, :, None, None, None]
+            total = weight.sum(0) * frames
+            mean = (x * weight).sum((0, 4), keepdim=True)[0] / total.clamp(min=1)
+            variance = ((x - mean).square() * weight).sum((0, 4), keepdim=True)[0] / total.clamp(min=1)
+            with torch.no_grad():
+                # A slot that nobody fills in this batch keeps its running statistics.
+                pace = self.momentum * (total > 0).expand_as(mean).flatten()
+                unbiased = variance * total / (total - 1).clamp(min=1)
+                self.num_batches_tracked += 1
+                self.running_mean += pace * (mean.flatten() - self.running_mean)
+                self.running_var += pace * (unbiased.flatten() - self.running_var)
+        else:
+            mean, variance = self.running_mean.view(*self.shape, 1), self.running_var.view(*self.shape, 1)
+        scale = self.weight.view(*self.shape, 1) * (variance + self.eps).rsqrt()
+        return (x - mean) * scale + self.bias.view(*self.shape, 1)
+
+
+def _mix(weight: Tensor, x: Tensor) -> Tensor:
+    """The same linear map (C', C) over the channels of x (R, C, V, T), or of (R, C, V)."""
+    return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).view(len(x), len(weight), *x.shape[2:])
+
+
+class _GraphLayer(nn.Module):
+    """Joints hear each other through three adjacencies, each learned and refined per channel by the pose itself."""
+
+    def __init__(self, inputs: int, outputs: int, graph: Tensor) -> None:
+        super().__init__()
+        subsets = len(graph)
+        # CTR-GCN: an eighth of the channels relate, but 8 where the input is raw coordinates.
+        self.relation_channels = 8 if inputs in (3, 9) else max(inputs // 8, 1)
+        self.adjacency = nn.Parameter(graph.clone())
+        self.relation_strength = nn.Parameter(torch.zeros(1))
+        self.query = _linear(inputs, self.relation_channels, copies=subsets)
+        self.key = _linear(inputs, self.relation_channels, copies=subsets)
+        self.value = _linear(inputs, outputs, copies=subsets)
+        self.lift = _linear(self.relation_channels, outputs, copies=subsets)
+        self.norm = _Norm(outputs)
+        nn.init.constant_(self.norm.weight, 1e-6)
+        self.widen = _linear(inputs, outputs) if inputs != outputs else None
+        self.widen_norm = _Norm(outputs) if inputs != outputs else None
+
+    def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
+        """x: (R, C, V, T) -> (R, C', V, T)."""
+        if self.training:
+            scale, residual = None, x
+            if self.widen is not None and self.widen_norm is not None:
+                residual = self.widen_norm(_mix(self.widen.weight, x), self.widen.bias, count, has_relu=False)
+            y = self._listen(x, scale, None)
+            return self.norm(y, torch.zeros_like(self.norm.bias), count, residual)  # type: ignore[no-any-return]
+        scale, shift = self.norm.folded(torch.zeros_like(self.norm.bias))
+        residual = x
+        if self.widen is not None and self.widen_norm is not None:
+            widen_scale, widen_shift = self.widen_norm.folded(self.widen.bias)
+            residual = _mix(self.widen.weight * widen_scale.unsqueeze(1), x)
+            shift = shift + widen_shift
+        return self._listen(x, scale, residual + _per_channel(shift, residual)).relu_()
+
+    def _listen(self, x: Tensor, scale: Tensor | None, start: Tensor | None) -> Tensor:
+        """start + scale * sum over subsets of topology x values."""
+        rows, joints, outputs = len(x), x.shape[2], len(self.norm.bias)
+        subsets, hidden = len(self.adjacency), self.relation_channels
+        still = x.mean(3)
+        related = _mix(torch.cat([self.query.weight, self.key.weight]), still)
+        related = related + torch.cat([self.query.bias, self.key.bias]).unsqueeze(1)
+        query, key = related.view(rows, 2, subsets, hidden, joints).permute(1, 2, 0, 3, 4)
+        difference = torch.tanh(query.unsqueeze(4) - key.unsqueeze(3)).flatten(3)
+        graph = self.adjacency.view(subsets, 1, 1, -1).expand(-1, rows, -1, -1).to(difference)
+        features = torch.cat([difference, graph, torch.ones_like(graph)], dim=2)
+        strength = self.relation_strength
+        lift = torch.cat(
+            [
+                strength * self.lift.weight.view(subsets, outputs, hidden),
+                torch.ones_like(self.lift.bias).view(subsets, outputs, 1),
+                strength * self.lift.bias.view(subsets, outputs, 1),
+            ],
+            dim=2,
+        )
+        if scale is not None:
+            lift = lift * scale.unsqueeze(1)
+        # A value's bias reaches a joint with the sum of the weights that it listens with.
+        heard = torch.matmul(lift.unsqueeze(1), features.view(*features.shape[:3], joints, joints).sum(4))
+        offset = (heard * self.value.bias.view(subsets, 1, outputs, 1)).sum(0).unsqueeze(3)
+        values = self.value.weight.view(subsets, outputs, -1)
+        return _Listen.apply(x, values, lift, features, offset, start)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Listen(torch.autograd.Function):
+    """residual + offset + sum over subsets k of topology_k x (weight_k x), with topology_k = lift_k x features_k.
+
+    A topology has V x V numbers per channel, more than the features themselves: it is made for a few rows at a time, used
+    while it is in cache, and made again for the gradient.
+
+    Shapes:
+        x: (R, C, V, T); weight: (K, C', C); lift: (K, C', H); features: (K, R, H, V * V) as [receiving, sending joint]
+        offset: (R, C', V, 1); residual: (R, C', V, T) or None
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, lift: Tensor, features: Tensor, offset: Tensor, residual: Tensor | None
+    ) -> Tensor:
+        rows, _, joints, frames = x.shape
+        subsets, outputs, _ = weight.shape
+        y = x.new_empty(rows, outputs, joints, frames)
+        values = x.new_empty(subsets, rows, outputs, joints * frames)
+        for some in _pieces(x):
+            if residual is None:
+                y[some].copy_(offset[some])
+            else:
+                torch.add(residual[some], offset[some], out=y[some])
+            heard = y[some].flatten(0, 1)
+            for subset in range(subsets):
+                topology = _through(lift[subset], features[subset, some])
+                value = torch.bmm(_each(weight[subset], x[some]), x[some].flatten(2), out=values[subset, some])
+                heard.baddbmm_(topology.view(-1, joints, joints), value.view(-1, joints, frames))
+        ctx.save_for_backward(x, weight, lift, features, values)
+        ctx.has_residual = residual is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, lift, features, values = ctx.saved_tensors
+        joints, frames = x.shape[2:]
+        grad = grad.contiguous()
+        grad_x, grad_features = torch.zeros_like(x), torch.empty_like(features)
+        grad_weight, grad_lift = torch.zeros_like(weight), torch.zeros_like(lift)
+        for some in _pieces(x):
+            flat, heard = x[some].flatten(2), grad[some].flatten(0, 1)
+            for subset in range(len(weight)):
+                feature, value = features[subset, some], values[subset, some].view(-1, joints, frames)
+                topology = _through(lift[subset], feature).view(-1, joints, joints)
+                grad_value = torch.bmm(topology.transpose(1, 2), heard).view(len(flat), -1, joints * frames)
+                grad_weight[subset] += torch.bmm(grad_value, flat.transpose(1, 2)).sum(0)
+                grad_x[some].flatten(2).baddbmm_(_each(weight[subset].t(), flat), grad_value)
+                grad_topology = torch.bmm(heard, value.transpose(1, 2)).view(len(flat), -1, joints * joints)
+                grad_lift[subset] += torch.bmm(grad_topology, feature.transpose(1, 2)).sum(0)
+                torch.bmm(_each(lift[subset].t(), flat), grad_topology, out=grad_features[subset, some])
+        grad_offset = grad.sum(3, keepdim=True)
+        return grad_x, grad_weight, grad_lift, grad_features, grad_offset, grad if ctx.has_residual else None
+
+
+def _pieces(x: Tensor) -> list[slice]:
+    """Rows that are worked on together: few enough for the cache of a CPU, all of them elsewhere."""
+    step = len(x) if x.device.type != "cpu" else PIECE
+    return [slice(first, first + step) for first in range(0, len(x), step)]
+
+
+def _each(matrix: Tensor, rows: Tensor) -> Tensor:
+    return matrix.expand(len(rows), -1, -1)
+
+
+def _through(matrix: Tensor, x: Tensor) -> Tensor:
+    """The same matrix (C', C) times x (R, C, L)."""
+    return torch.bmm(_each(matrix, x), x)
+
+
+class _PoolTime(torch.autograd.Function):
+    """Maximum over a frame and its two neighbours; of equal ones the earliest takes the gradient, as in max-pooling."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
+        y = x.clone()
+        torch.maximum(y[..., 1:], x[..., :-1], out=y[..., 1:])
+        y[..., :-1].copy_(torch.maximum(y[..., :-1], x[..., 1:]))
+        y = y[..., ::stride].contiguous()
+        ctx.save_for_backward(x, y)
+        ctx.stride = stride
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, y = ctx.saved_tensors
+        stride = ctx.stride
+        grad_x = torch.zeros_like(x)
+        open_grad = grad.clone()
+        for shift in (-1, 0, 1):
+            # Output k looks at input stride * k + shift; only those inside the clip.
+            first = 1 if shift < 0 else 0
+            last = min(y.shape[3], (x.shape[3] - 1 - shift) // stride + 1)
+            inputs = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
+            share = torch.where(x[..., inputs] == y[..., first:last], open_grad[..., first:last], 0)
+            grad_x[..., inputs] += share
+            open_grad[..., first:last] -= share
+        return grad_x, None
+
+
+class _TemporalLayer(nn.Module):
+    """Four views of time side by side: two convolutions (near, far), a maximum, and the frame itself."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        width = channels // 4
+        self.stride = stride
+        self.reduce = _linear(channels, width, copies=4)
+        self.reduce_norm = _Norm(3 * width)
+        self.near = _convolution(width, dilation=1, stride=stride)
+        self.far = _convolution(width, dilation=2, stride=stride)
+        self.norm = _Norm(channels)
+        for norm in (self.reduce_norm, self.norm):
+            nn.init.normal_(norm.weight, 1.0, 0.02)
+
+    def forward(self, y: Tensor, residual: Tensor | None, count: Tensor | None) -> Tensor:
+        """ReLU(branches of y (R, C, V, T) + residual (R, C, V, T'))."""
+        channels, width, stride = y.shape[1], y.shape[1] // 4, self.stride
+        weight, offset, point_offset = self.reduce.weight, self.reduce.bias[: 3 * width], self.reduce.bias[3 * width :]
+        offsets = torch.cat([self.near.bias, self.far.bias, torch.zeros_like(point_offset), point_offset])  # type: ignore[list-item]
+        if not self.training:
+            reduce_scale, reduce_shift = self.reduce_norm.folded(offset)
+            scale, shift = self.norm.folded(offsets)
+            weight = weight * torch.cat([reduce_scale, scale[3 * width :]]).unsqueeze(1)
+        if stride == 1:
+            reduced, point = _mix(weight, y).split((3 * width, width), dim=1)
+        else:
+            reduced = _mix(weight[: 3 * width], y)
+            point = _mix(weight[3 * width :], y[..., ::stride])
+        if self.training:
+            hidden = self.reduce_norm(reduced, offset, count)
+            near_weight, far_weight = self.near.weight, self.far.weight
+        else:
+            hidden = (reduced + _per_channel(reduce_shift, reduced)).relu_()
+            near_weight = self.near.weight * scale[:width, None, None, None]
+            far_weight = self.far.weight * scale[width : 2 * width, None, None, None]
+        near, far, pooled = hidden.split(width, dim=1)
+        near = functional.conv2d(near, near_weight, None, (1, stride), (0, 2), (1, 1))
+        far = functional.conv2d(far, far_weight, None, (1, stride), (0, 4), (1, 2))
+        pooled = _PoolTime.apply(pooled, stride)  # type: ignore[no-untyped-call]
+        if self.training:
+            z = torch.cat([near, far, pooled, point], dim=1)
+            return self.norm(z, offsets, count, residual)  # type: ignore[no-any-return]
+        pooled = pooled * _per_channel(scale[2 * width : 3 * width], pooled)
+        z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift, point)
+        assert z.shape[1] == channels
+        return (z if residual is None else z + residual).relu_()
+
+
+class _Block(nn.Module):
+    """Graph layer, temporal layer, and a way around both."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, graph: Tensor, is_first: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.is_first = is_first
+        self.graph = _GraphLayer(inputs, outputs, graph)
+        self.temporal = _TemporalLayer(outputs, stride)
+        has_map = not is_first and (inputs != outputs or stride != 1)
+        self.shortcut = _linear(inputs, outputs) if has_map else None
+        self.shortcut_norm = _Norm(outputs) if has_map else None
+
+    def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
+        """x: (R, C, V, T) -> (R, C', V, T')."""
+        return self.temporal(self.graph(x, count), self._around(x, count), count)  # type: ignore[no-any-return]
+
+    def _around(self, x: Tensor, count: Tensor | None) -> Tensor | None:
+        if self.is_first:
+            return None
+        if self.shortcut is None or self.shortcut_norm is None:
+            return x
+        x = x[..., :: self.stride]
+        if self.training:
+            y = _mix(self.shortcut.weight, x)
+            return self.shortcut_norm(y, self.shortcut.bias, count, has_relu=False)  # type: ignore[no-any-return]
+        scale, shift = self.shortcut_norm.folded(self.shortcut.bias)
+        y = _mix(self.shortcut.weight * scale.unsqueeze(1), x)
+        return y + _per_channel(shift, y)
+
+
+def _linear(inputs: int, outputs: int, copies: int = 1) -> nn.Linear:
+    """Parameters of `copies` maps under each other, each with the published start: Kaiming-normal fan-out, no bias."""
+    linear = nn.Linear(inputs, copies * outputs)
+    nn.init.normal_(linear.weight, 0.0, (2 / outputs) ** 0.5)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _convolution(channels: int, dilation: int, stride: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, channels, (1, 5), (1, stride), (0, 2 * dilation), (1, dilation))
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out")
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+class CtrGcn(Encoder):
+    """Ten blocks of pose-dependent graph convolution and multi-scale temporal convolution; a token is a joint.
+
+    ``joint_weight`` is not used: the network sees coordinates as they are. Frames outside ``frame_mask`` run as they are and
+    get weight 0, so a clip should be resampled rather than padded where its neighbours must not matter.
+
+    Args:
+        config: width and treatment of absent bodies.
+        skeleton: its tree is the start of every learned adjacency; its joints are the slots.
+        coordinates: C of the pose.
+        bodies: M; the input norm keeps statistics of its own for each.
+    """
+
+    def __init__(self, config: CtrGcnConfig, skeleton: Skeleton, coordinates: int = 3, bodies: int = 2) -> None:
+        super().__init__()
+        self.absent_bodies: AbsentBodies = config.absent_bodies
+        self.slots = skeleton.joints
+        self.slots_are_parts = False
+        self.time_stride = 4
+        self.input_norm = _InputNorm(bodies, len(skeleton.joints), coordinates)
+        graph = torch.as_tensor(spatial_graph(skeleton), dtype=torch.get_default_dtype())
+        widths = [config.width] * 4 + [2 * config.width] * 3 + [4 * config.width] * 3
+        self.blocks = nn.ModuleList(
+            _Block(inputs, outputs, 2 if inputs not in (coordinates, outputs) else 1, graph, is_first=index == 0)
+            for index, (inputs, outputs) in enumerate(zip([coordinates, *widths], widths, strict=False))
+        )
+        self.out_channels = widths[-1]
+
+    def forward(self, pose: Tensor, joint_weight: Tensor, body_mask: Tensor, frame_mask: Tensor) -> Tokens:
+        """Encode a batch; see `Encoder`. In ``published`` mode an absent body has tokens and weight like any other."""
+        clips, coordinates, _, joints, bodies = pose.shape
+        if (bodies, joints, coordinates) != self.input_norm.shape:
+            raise ValueError(
+                f"pose: got {coordinates} coordinates, {joints} joints, {bodies} bodies, expected "
+                f"{self.input_norm.shape[2]}, {self.input_norm.shape[1]}, {self.input_norm.shape[0]}"
+            )
+        counts_absent = self.absent_bodies == "published"
+        rows = _Rows.of(body_mask, counts_absent)
+        counted = torch.ones_like(body_mask) if counts_absent else body_mask
+        x = (pose * body_mask[:, None, None, None, :]).permute(0, 4, 3, 1, 2)
+        x = self.input_norm(x, counted).transpose(2, 3).flatten(0, 1).index_select(0, rows.source)
+        for block in self.blocks:
+            x = block(x, rows.count)
+        features = x.index_select(0, rows.target).view(clips, bodies, *x.shape[1:])
+        if not counts_absent:
+            features = features * body_mask[:, :, None, None, None]
+        kept = functional.max_pool1d(frame_mask.to(pose).unsqueeze(1), self.time_stride, ceil_mode=True)[:, 0]
+        weight = kept[:, :, None, None] * counted.to(kept)[:, None, None, :]
+        return Tokens(features.permute(0, 2, 4, 3, 1), weight.expand(-1, -1, joints, -1))

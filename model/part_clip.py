@@ -1,0 +1,119 @@
+"""PartClip, the assembled network: skeleton encoder, classifier, whole-body head and one head per interacting part."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from feeders.batch import SkeletonBatch
+from feeders.skeleton import Skeleton
+from model.encoders.build import EncoderConfig, build_encoder
+from model.encoders.ctrgcn import CtrGcnConfig
+from model.interaction import Interaction, PartInteraction
+from model.parts import pool_slots, slots_of_parts
+from torchlight.config import StrictConfig
+
+_INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP (Radford et al., 2021): initial temperature 0.07
+_MAX_LOG_SCALE = math.log(100)  # CLIP: the cosines are never multiplied by more than 100
+
+
+class PartClipConfig(StrictConfig):
+    """The ``model`` section of a run.
+
+    Args:
+        parts: a part scheme of the skeleton.
+        interaction: ``cross_attention`` (BPI) or ``none`` (mean over the part's slots, as LST and GAP).
+        heads: attention heads per part.
+        dropout: before the classifier, in training.
+    """
+
+    encoder: EncoderConfig = CtrGcnConfig()
+    parts: str = "torso_arms_legs"
+    interaction: Interaction = "cross_attention"
+    heads: int = Field(default=8, ge=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+@dataclass(frozen=True)
+class TextAligned:
+    """The skeleton's side of the skeleton-text comparison; slot 0 is the whole body, then the parts.
+
+    Shapes:
+        embedding: (N, 1+P, D), not normalised
+        present: (N, 1+P) bool, something of the slot was seen
+        scale: (1+P,) factor on each slot's cosines: exponentiated, at most 100
+        attention: part -> (N, heads, own slots, slots of the other parts); only where asked for
+    """
+
+    embedding: Tensor
+    present: Tensor
+    scale: Tensor
+    attention: Mapping[str, Tensor] | None
+
+
+@dataclass(frozen=True)
+class PartClipOutput:
+    """What the network says of N clips.
+
+    Shapes:
+        logits: (N, K) of the classifier
+        text: None where the network was built without text
+    """
+
+    logits: Tensor
+    text: TextAligned | None
+
+
+class PartClip(nn.Module):
+    """Skeletons to class logits and to text-aligned embeddings of the whole body and of each part.
+
+    Args:
+        classes: K.
+        bodies: M, the most bodies a clip has.
+        text_width: D of the text tower; None builds no text heads and no temperatures.
+    """
+
+    def __init__(
+        self, config: PartClipConfig, skeleton: Skeleton, classes: int, bodies: int, text_width: int | None
+    ) -> None:
+        super().__init__()
+        self.encoder = build_encoder(config.encoder, skeleton, bodies)
+        channels = self.encoder.out_channels
+        parts = slots_of_parts(skeleton, config.parts, self.encoder)
+        self.slot_names = ("whole", *parts)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(channels, classes)
+        nn.init.normal_(self.classifier.weight, 0, math.sqrt(2 / classes))  # as CTR-GCN publishes it
+        self.has_text = text_width is not None
+        if text_width is not None:
+            self.whole_projection = nn.Linear(channels, text_width)
+            self.part_interaction = PartInteraction(parts, channels, text_width, config.interaction, config.heads)
+            self.logit_scale = nn.Parameter(torch.full((len(self.slot_names),), _INITIAL_LOG_SCALE))
+
+    def forward(self, batch: SkeletonBatch, with_attention: bool = False) -> PartClipOutput:
+        """Everything the network says of a batch, on request with the attention maps."""
+        tokens = self.encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask)
+        slots = pool_slots(tokens)
+        whole = slots.whole()
+        logits = self.classifier(self.dropout(whole))
+        if not self.has_text:
+            return PartClipOutput(logits, None)
+        parts = self.part_interaction(slots, with_attention)
+        text = TextAligned(
+            embedding=torch.cat([self.whole_projection(whole).unsqueeze(1), parts.features], dim=1),
+            present=torch.cat([slots.present.any(dim=1, keepdim=True), parts.present], dim=1),
+            scale=self.scale(),
+            attention=parts.attention,
+        )
+        return PartClipOutput(logits, text)
+
+    def scale(self) -> Tensor:
+        """(1+P,) factors on the cosines. Clamped in place: past the limit a clamp alone would have no gradient back."""
+        if self.training:
+            with torch.no_grad():
+                self.logit_scale.clamp_(max=_MAX_LOG_SCALE)
+            return self.logit_scale.exp()
+        return self.logit_scale.clamp(max=_MAX_LOG_SCALE).exp()

@@ -1,0 +1,78 @@
+"""Body parts in an encoder's output: which slots belong to each part, and features pooled to one vector per slot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from feeders.skeleton import Skeleton
+from model.encoders.contract import Encoder, Tokens
+
+
+@dataclass(frozen=True)
+class SlotFeatures:
+    """Features of each slot, averaged over time and over the bodies present.
+
+    Shapes:
+        features: (N, S, C'); zero where a slot is never seen
+        weight: (N, S) how much was seen of the slot; 0 where nothing was
+    """
+
+    features: Tensor
+    weight: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """(N, S) bool, the slot was seen at all."""
+        return self.weight > 0
+
+    def whole(self) -> Tensor:
+        """(N, C') mean over everything seen of the body; zero for a clip in which nothing is."""
+        return weighted_mean(self.features, self.weight)
+
+
+def pool_slots(tokens: Tokens) -> SlotFeatures:
+    """Average tokens over time and bodies by their weight, in float32 or finer also under autocast.
+
+    Shapes:
+        tokens: features (N, C', T', S, M), weight (N, T', S, M)
+        returns: features (N, S, C'), weight (N, S)
+    """
+    with torch.autocast(tokens.features.device.type, enabled=False):
+        features = tokens.features.to(torch.promote_types(tokens.features.dtype, torch.float32))
+        weight = tokens.weight.to(features.dtype)
+        total_NCS = (features * weight.unsqueeze(1)).sum(dim=(2, 4))
+        weight_NS = weight.sum(dim=(1, 3))
+        mean_NCS = total_NCS / torch.where(weight_NS > 0, weight_NS, 1.0).unsqueeze(1)
+    return SlotFeatures(mean_NCS.transpose(1, 2), weight_NS)
+
+
+def weighted_mean(features: Tensor, weight: Tensor) -> Tensor:
+    """Mean over slots; zero where the weights of a sample are all zero.
+
+    Shapes:
+        features: (N, S, C); weight: (N, S)
+        returns: (N, C)
+    """
+    weight = weight.to(features.dtype)
+    count = weight.sum(dim=1, keepdim=True)
+    return torch.einsum("nsc,ns->nc", features, weight) / torch.where(count > 0, count, 1.0)
+
+
+def slots_of_parts(skeleton: Skeleton, scheme: str, encoder: Encoder) -> Mapping[str, tuple[int, ...]]:
+    """Part name -> the encoder's slots that belong to it, in the scheme's part order.
+
+    ValueError where the encoder does not publish a joint or part that the scheme asks for.
+    """
+    position = {name: slot for slot, name in enumerate(encoder.slots)}
+    members: dict[str, tuple[int, ...]] = {}
+    for part, definition in skeleton.parts(scheme).items():
+        wanted = (part,) if encoder.slots_are_parts else tuple(skeleton.joints[joint] for joint in definition.joints)
+        if missing := [name for name in wanted if name not in position]:
+            raise ValueError(
+                f"model.parts: got {scheme!r}, whose part {part!r} needs {missing}; "
+                f"the encoder's slots are {list(encoder.slots)}; choose the scheme the encoder was built with"
+            )
+        members[part] = tuple(position[name] for name in wanted)
+    return members

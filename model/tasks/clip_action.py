@@ -1,0 +1,227 @@
+"""Action recognition aligned with language: a batch of clips to losses, or to class scores."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from feeders.batch import SkeletonBatch
+from feeders.skeleton import Skeleton
+from model.class_texts import ClassTexts, TunedTexts, build_class_texts, class_texts_of_state, text_table
+from model.losses import ClipLossConfig, contrastive_loss, cosine
+from model.part_clip import PartClip, PartClipConfig, TextAligned
+from model.text_tower import TextConfig, tower_name
+from text_prompts.bank import load_bank
+from torchlight.config import StrictConfig
+from torchlight.distributed import gather_with_gradient
+from torchlight.task import Prediction, StepOutput, Task
+
+logger = logging.getLogger(__name__)
+
+_TEXT_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
+_SIGMOID_BIAS = -10.0  # SigLIP's initial bias: most pairs are negatives
+
+
+class InferenceConfig(StrictConfig):
+    """The ``inference`` section: how much the similarity to the class texts counts beside the classifier.
+
+    Args:
+        text_weight: 0 is the classifier alone; ``validation`` chooses among fixed values on validation predictions.
+    """
+
+    text_weight: Annotated[float, Field(ge=0)] | Literal["validation"] = 0.0
+
+
+class ClipActionTask(Task):
+    """PartClip with its texts and losses.
+
+    Args:
+        texts: None trains and uses the classifier alone.
+        facts: plain facts for the checkpoint.
+    """
+
+    calibrated_text_weight: Tensor
+
+    def __init__(
+        self,
+        network: PartClip,
+        texts: ClassTexts | None,
+        loss: ClipLossConfig,
+        inference: InferenceConfig,
+        facts: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.texts = texts
+        self.loss = loss
+        self.facts = dict(facts)
+        self.inference = inference
+        self.register_buffer("calibrated_text_weight", torch.tensor(0.0))
+        if texts is not None and loss.form == "sigmoid":
+            self.contrast_bias = nn.Parameter(torch.full((len(network.slot_names),), _SIGMOID_BIAS))
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        model: PartClipConfig,
+        text: TextConfig,
+        loss: ClipLossConfig,
+        inference: InferenceConfig,
+        skeleton: Skeleton,
+        class_names: Sequence[str],
+        bodies: int,
+        state: Mapping[str, Tensor] | None = None,
+    ) -> Self:
+        """Assemble a task from its config sections; a clip has at most ``bodies`` bodies.
+
+        ``state`` is the state dict that will be loaded afterwards, if any: frozen texts then take their shapes from it
+        and neither prompts nor a text model are needed; a tuned tower is built without reading its weights.
+        """
+        texts = None if text.tower == "none" else _texts(model, text, skeleton, class_names, state)
+        if texts is None and inference.text_weight != 0:
+            raise ValueError(
+                f"inference.text_weight: got {inference.text_weight} with text.tower=none, expected 0 without texts"
+            )
+        network = PartClip(model, skeleton, len(class_names), bodies, None if texts is None else texts.width)
+        facts = {
+            "class_names": list(class_names),
+            "skeleton": skeleton.name,
+            "bodies": bodies,
+            "slots": list(network.slot_names),
+            "text_tower": tower_name(text),
+        }
+        return cls(network, texts, loss, inference, facts)
+
+    @property
+    def text_weight(self) -> float:
+        """What the class texts count beside the classifier: as configured, or as calibrated (0 until then)."""
+        chosen = self.inference.text_weight
+        return float(self.calibrated_text_weight) if chosen == "validation" else chosen
+
+    def training_step(self, batch: SkeletonBatch) -> StepOutput:
+        """Cross-entropy, and one already weighted contrastive loss per slot."""
+        output = self.network(batch)
+        logits = output.logits.float()
+        losses = {
+            "classification": F.cross_entropy(logits, batch.label, label_smoothing=self.loss.label_smoothing),
+        }
+        scalars = {"accuracy": 100 * (logits.argmax(dim=1) == batch.label).float().mean()}
+        if output.text is not None:
+            losses |= self._contrast(output.text, batch.label)
+            scale = output.text.scale.detach()
+            scalars |= {f"scale/{slot}": scale[row] for row, slot in enumerate(self.network.slot_names)}
+        return StepOutput(losses, scalars)
+
+    def predict(self, batch: SkeletonBatch) -> Prediction:
+        """``logits`` as chosen for inference, (N, K); with texts also ``classifier`` alone and ``similarity``.
+
+        Shapes (outputs):
+            logits, classifier: (N, K); similarity: (N, 1+P, K) cosines to the class texts, 0 where a slot is absent
+        """
+        output = self.network(batch)
+        classifier = output.logits.float()
+        outputs = {"logits": classifier}
+        if output.text is not None:
+            similarity = self._similarity(output.text)
+            fused = fuse(classifier, similarity, output.text.scale, self.text_weight)
+            outputs = {"logits": fused, "classifier": classifier, "similarity": similarity}
+        return Prediction(batch.sample_id, batch.label, outputs)
+
+    def calibrate(self, validation: Prediction) -> None:
+        """Choose the weight of the texts by top-1 on validation predictions; of equals, the smallest."""
+        if self.inference.text_weight != "validation":
+            return
+        classifier, similarity = validation.outputs["classifier"], validation.outputs["similarity"]
+        scale = self.network.scale().detach().to(classifier.device)
+        correct = {
+            weight: int((fuse(classifier, similarity, scale, weight).argmax(dim=1) == validation.labels).sum())
+            for weight in _TEXT_WEIGHTS
+        }
+        best = max(_TEXT_WEIGHTS, key=lambda weight: (correct[weight], -weight))
+        self.calibrated_text_weight.fill_(best)
+        logger.info(
+            "inference.text_weight = %g, chosen on %d validation clips: %d correct, %d by the classifier alone",
+            *(best, len(validation), correct[best], correct[0.0]),
+        )
+
+    def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """A tuned text tower is the group ``text``."""
+        return {"text": list(self.texts.tower.parameters())} if isinstance(self.texts, TunedTexts) else {}
+
+    def extra_state(self) -> Mapping[str, Any]:
+        """Class names, skeleton, slots, text tower, and the weight the texts have at inference."""
+        return {**self.facts, "text_weight": self.text_weight}
+
+    def _contrast(self, aligned: TextAligned, label: Tensor) -> dict[str, Tensor]:
+        """``contrast/<slot>``; a clip in which a part is not seen does not count for that part."""
+        assert self.texts is not None
+        embedding, present = aligned.embedding, aligned.present
+        is_prototype = self.loss.form == "prototype"
+        if is_prototype:
+            text = self.texts.draw(torch.arange(len(self.texts.pool), device=label.device))
+        else:
+            text = self.texts.draw(label)
+            embedding, text = gather_with_gradient(embedding), gather_with_gradient(text)
+            present, label = gather_with_gradient(present), gather_with_gradient(label)
+        slots = self.network.slot_names
+        losses = {}
+        for row, slot in enumerate(slots):
+            seen = present[:, row]
+            loss = contrastive_loss(
+                self.loss.form,
+                embedding[seen, row],
+                text[:, row] if is_prototype else text[seen, row],
+                label[seen],
+                aligned.scale[row],
+                self.contrast_bias[row] if self.loss.form == "sigmoid" else None,
+            )
+            losses[f"contrast/{slot}"] = self.loss.contrast_weight / len(slots) * loss
+        return losses
+
+    def _similarity(self, aligned: TextAligned) -> Tensor:
+        assert self.texts is not None
+        text = self.texts.per_class()
+        columns = [cosine(aligned.embedding[:, row], text[:, row]) for row in range(text.shape[1])]
+        return torch.stack(columns, dim=1) * aligned.present.unsqueeze(-1)
+
+
+def fuse(classifier: Tensor, similarity: Tensor, scale: Tensor, text_weight: float) -> Tensor:
+    """Class scores: log-probabilities of the classifier plus the weighted mean of the slots' scaled cosines.
+
+    Shapes:
+        classifier: (N, K) logits, returned as they are where ``text_weight`` is 0
+        similarity: (N, 1+P, K); scale: (1+P,)
+        returns: (N, K)
+    """
+    if text_weight == 0:
+        return classifier
+    return classifier.log_softmax(dim=1) + text_weight * (scale.float()[:, None] * similarity).mean(dim=1)
+
+
+def _texts(
+    model: PartClipConfig,
+    text: TextConfig,
+    skeleton: Skeleton,
+    class_names: Sequence[str],
+    state: Mapping[str, Tensor] | None,
+) -> ClassTexts:
+    if state is not None and text.freeze:
+        kept = class_texts_of_state(state, "texts.")
+        if kept is None:
+            raise ValueError(
+                "weights: got a checkpoint without text embeddings, expected them; text.tower=none runs it"
+            )
+        if len(kept.pool) != len(class_names):
+            raise ValueError(
+                f"weights: got texts of {len(kept.pool)} classes, expected {len(class_names)} as in the data"
+            )
+        return kept
+    bank = load_bank(text.prompts).for_classes(class_names)
+    table = text_table(bank, skeleton, model.parts, text.include_name)
+    return build_class_texts(text, table, load_weights=state is None)

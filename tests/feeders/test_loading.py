@@ -1,0 +1,188 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import feeders.loading
+from feeders.batch import SkeletonBatch
+from feeders.dataset import Protocol, split_index
+from feeders.loading import ActionDataConfig, build_loaders
+from feeders.ntu import CLASS_NAMES, NTU60, NTU120
+from feeders.prepare import prepare
+from feeders.transforms import AugmentConfig
+from feeders.ucla import ACTIONS
+
+AUGMENT = AugmentConfig(rotation=(10, 180, 10), scale=(0.9, 1.1), mirror=0.5, noise=0.01, joint_mask=0.1)
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """36 made-up NW-UCLA files, the second view of one of them copied to the third."""
+    monkeypatch.setenv("PARTCLIP_DATA", str(tmp_path))
+    monkeypatch.setenv("PARTCLIP_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "NW-UCLA" / "all_sqe"
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for action in (1, 2, 3):
+        for subject in (1, 2, 9, 10):
+            for view in (1, 2, 3):
+                if (action, subject, view) != (2, 2, 3):
+                    pose = draw.normal(size=(int(draw.integers(1, 40)), 20, 3))
+                name = f"a{action:02}_s{subject:02}_e00_v{view:02}"
+                record = {"file_name": name, "skeletons": pose.tolist(), "label": ACTIONS.index(action) + 1}
+                (folder / f"{name}.json").write_text(json.dumps(record))
+    return folder
+
+
+def same(first: SkeletonBatch, second: SkeletonBatch) -> bool:
+    tensors = ("pose", "joint_weight", "body_mask", "frame_mask", "label")
+    equal = all(torch.equal(getattr(first, name), getattr(second, name)) for name in tensors)
+    return equal and first.sample_id == second.sample_id
+
+
+def config(**change: object) -> ActionDataConfig:
+    return ActionDataConfig(dataset="ucla", frames=16, augment=AUGMENT, repeat=2, **change)
+
+
+def test_raw_recordings_are_prepared_once_and_a_store_reads_the_same(raw: Path, tmp_path: Path) -> None:
+    first = build_loaders(config(), 8, 8, 0)
+    stores = sorted((tmp_path / "cache/stores").glob("ucla-*/header.json"))
+    again = build_loaders(config(), 8, 8, 0)
+    assert sorted((tmp_path / "cache/stores").glob("ucla-*/header.json")) == stores
+    assert len(stores) == 1
+    prepare("ucla", raw, tmp_path / "mine")
+    mine = build_loaders(config(root="mine"), 8, 8, 0)
+    for other in (again, mine):
+        assert all(same(a, b) for a, b in zip(first.train.epoch(3), other.train.epoch(3), strict=True))
+    (raw / "a01_s01_e00_v01.json").unlink()
+    build_loaders(config(), 8, 8, 0)
+    assert len(list((tmp_path / "cache/stores").glob("ucla-*/header.json"))) == 2
+
+
+@pytest.mark.parametrize("change", [{}, {"sampling": "published_ucla", "normalise": "min_max", "modality": "bone"}])
+def test_workers_change_nothing_nor_does_starting_in_the_middle(raw: Path, change: dict) -> None:
+    torch.manual_seed(0)
+    state = torch.get_rng_state()
+    alone = build_loaders(config(**change), 8, 8, 0)
+    helped = build_loaders(config(workers=2, **change), 8, 8, 0)
+    whole = list(alone.train.epoch(1))
+    assert len(whole) == len(alone.train) == 6
+    assert all(same(a, b) for a, b in zip(whole, helped.train.epoch(1), strict=True))
+    abandoned = helped.train.epoch(2)
+    next(abandoned)
+    assert all(same(a, b) for a, b in zip(whole[4:], helped.train.epoch(1, first_batch=4), strict=True))
+    assert all(same(a, b) for a, b in zip(whole[4:], alone.train.epoch(1, first_batch=4), strict=True))
+    tests = zip(alone.evaluation["test"].epoch(0), helped.evaluation["test"].epoch(0), strict=True)
+    assert all(same(a, b) for a, b in tests)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_sample_looks_the_same_in_any_batch(raw: Path) -> None:
+    pipeline = build_loaders(config(align="clip", modality="bone_motion"), 8, 8, 0).train._pipeline
+    samples, seeds = np.arange(12), np.arange(12) + 5
+    together = pipeline.batch(samples, seeds)
+    for n in (0, 7, 11):
+        alone = pipeline.batch(samples[[n]], seeds[[n]])
+        torch.testing.assert_close(alone.pose[0], together.pose[n], atol=1e-6, rtol=0)
+
+
+def test_epochs_differ_repeats_differ_and_runs_with_another_seed_differ(raw: Path) -> None:
+    loaders = build_loaders(config(), 48, 8, 0)
+    (first,), (second,) = (list(loaders.train.epoch(epoch)) for epoch in (0, 1))
+    assert sorted(first.sample_id) == sorted(second.sample_id)
+    assert first.sample_id != second.sample_id
+    for name in set(first.sample_id):
+        twins = [row for row, other in enumerate(first.sample_id) if other == name]
+        assert len(twins) == 2
+        assert not torch.allclose(first.pose[twins[0]], first.pose[twins[1]])
+    (other,) = build_loaders(config(), 48, 8, 1).train.epoch(0)
+    assert other.sample_id != first.sample_id
+
+
+def test_evaluation_shows_every_clip_once_undisturbed_and_in_order(raw: Path) -> None:
+    loaders = build_loaders(config(), 8, 5, 0)
+    batches = list(loaders.evaluation["test"].epoch(0))
+    assert [len(batch) for batch in batches] == [5, 5, 2]
+    names = [name for batch in batches for name in batch.sample_id]
+    assert names == sorted(names)
+    assert all(name.endswith("v03") for name in names)
+    plain = build_loaders(ActionDataConfig(dataset="ucla", frames=16), 8, 5, 9).evaluation["test"]
+    assert all(same(a, b) for a, b in zip(batches, plain.epoch(7), strict=True))
+    assert {"subject", "camera"} <= set(batches[0].meta)
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_an_epoch_evenly_and_a_test_without_repeats(
+    raw: Path, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeders.loading, "world_size", lambda: world)
+    trained, tested, lengths = [], [], set()
+    for number in range(world):
+        monkeypatch.setattr(feeders.loading, "rank", lambda number=number: number)
+        loaders = build_loaders(ActionDataConfig(dataset="ucla", frames=4), 2, 4, 0)
+        lengths.add((len(loaders.train), tuple(len(batch) for batch in loaders.train.epoch(0))))
+        trained += [name for batch in loaders.train.epoch(0) for name in batch.sample_id]
+        tested += [name for batch in loaders.evaluation["test"].epoch(0) for name in batch.sample_id]
+    assert len(lengths) == 1
+    assert len(trained) == len(set(trained))
+    assert len(trained) > 24 - 2 * world
+    assert sorted(tested) == sorted(set(tested))
+    assert len(tested) == 12
+
+
+def test_splits_follow_the_protocol(raw: Path) -> None:
+    published = build_loaders(config(validation_subjects=()), 4, 4, 0)
+    clean = build_loaders(config(validation_subjects=(), split="without_copies"), 4, 4, 0)
+    assert published.extra["clips"] == {"train": 24, "val": 0, "test": 12}
+    assert clean.extra["clips"] == {"train": 23, "val": 0, "test": 12}
+    assert list(published.evaluation) == ["test"]
+    carved = build_loaders(config(validation_subjects=(9, 10)), 4, 4, 0)
+    assert carved.extra["clips"] == {"train": 12, "val": 12, "test": 12}
+    held = [name for batch in carved.evaluation["val"].epoch(0) for name in batch.sample_id]
+    assert {name[5:7] for name in held} == {"09", "10"}
+    assert not any(name.endswith("v03") for name in held)
+    assert build_loaders(config(), 4, 4, 0, want=("test",)).train is None
+
+
+def test_wrong_configs_say_what_would_be_right(raw: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.split: got 'cross_view', expected one of \['published'"):
+        build_loaders(config(split="cross_view"), 4, 4, 0)
+    with pytest.raises(ValueError, match=r"data\.validation_subjects: got \[77\]"):
+        build_loaders(config(validation_subjects=(77,)), 4, 4, 0)
+    prepare("ucla", raw, raw.parent / "mine")
+    with pytest.raises(ValueError, match="a store of ucla"):
+        build_loaders(ActionDataConfig(dataset="ntu60", root=raw.parent / "mine"), 4, 4, 0)
+
+
+def test_missing_recordings_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTCLIP_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as caught:
+        build_loaders(config(), 4, 4, 0)
+    for hint in ("NW-UCLA/all_sqe", "data.root", "PARTCLIP_DATA", "Northwestern-UCLA", "demo"):
+        assert hint in str(caught.value)
+
+
+def test_official_splits_have_the_published_sizes() -> None:
+    assert len(CLASS_NAMES) == 120
+    for facts, field, learn in (
+        (NTU60, "cross_subject", 20),
+        (NTU120, "cross_subject", 53),
+        (NTU120, "cross_setup", 16),
+    ):
+        protocol = facts.protocols[field]
+        (train,), (test,) = protocol.train.values(), protocol.test.values()
+        assert len(train) == learn
+        assert len(test) == learn
+        assert not train & test
+
+
+def test_a_clip_on_neither_side_is_not_used(raw: Path) -> None:
+    index = build_loaders(config(), 4, 4, 0).train._pipeline.store.index
+    strict = Protocol(
+        train={"subject": frozenset({1, 2}), "camera": frozenset({1, 2})},
+        test={"subject": frozenset({9}), "camera": frozenset({3})},
+    )
+    splits = split_index(index, strict, ())
+    assert [len(splits[name]) for name in ("train", "val", "test")] == [12, 0, 3]

@@ -1,0 +1,162 @@
+import errno
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from feeders.store import Recording, Store, StoreWriter, Track
+
+
+def clip(name: str, presence: list[list[bool]], seed: int = 0, weighted: bool = False) -> Recording:
+    """A recording whose body m is seen in frame t where presence[m][t]."""
+    draw = np.random.default_rng(seed)
+    bodies = []
+    for seen in presence:
+        frames = np.flatnonzero(seen)
+        joints = draw.normal(size=(len(frames), 25, 3)).astype(np.float32)
+        weight = draw.uniform(0.1, 1.0, size=(len(frames), 25)).astype(np.float32) if weighted else None
+        bodies.append(Track(frames, joints, weight))
+    return Recording(sample_id=name, label=seed % 2, frames=len(presence[0]), bodies=tuple(bodies), subject=seed)
+
+
+@st.composite
+def clips(draw: st.DrawFn) -> list[Recording]:
+    weighted = draw(st.booleans())
+    made = []
+    for number in range(draw(st.integers(1, 4))):
+        frames = draw(st.integers(1, 9))
+        bodies = draw(st.integers(1, 3))
+        presence = [draw(st.lists(st.booleans(), min_size=frames, max_size=frames).filter(any)) for _ in range(bodies)]
+        made.append(clip(f"clip{number}", presence, number, weighted))
+    return made
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(recordings=clips())
+def test_what_is_written_is_read(recordings: list[Recording], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("store") / "out"
+    with StoreWriter(
+        folder, dataset="toy", skeleton="NTU25", joints=25, coordinates=3, class_names=("a", "b")
+    ) as writer:
+        for recording in recordings:
+            writer.add(recording)
+    store = Store(folder)
+    store.verify()
+    assert store.index.sample_id.tolist() == [recording.sample_id for recording in recordings]
+    for number, recording in enumerate(recordings):
+        read = store.clip(number)
+        assert read.pose.shape == (recording.frames, 25, 3, len(recording.bodies))
+        for body, track in enumerate(recording.bodies):
+            assert np.flatnonzero(read.present[:, body]).tolist() == track.frames.tolist()
+            np.testing.assert_array_equal(read.pose[track.frames, :, :, body], track.joints)
+            weight = np.ones(track.joints.shape[:2]) if track.joint_weight is None else track.joint_weight
+            np.testing.assert_array_equal(read.joint_weight[track.frames, :, body], weight)
+        assert (read.pose.transpose(0, 3, 1, 2)[~read.present] == 0).all()
+        assert (read.joint_weight.transpose(0, 2, 1)[~read.present] == 0).all()
+
+
+def test_gathering_frames_equals_slicing_whole_clips(write_store) -> None:
+    shapes = [[[1, 1, 0, 0, 1], [0, 0, 1, 0, 0]], [[0, 1, 1]], [[1], [1]]]
+    store = write_store([clip(f"c{n}", presence, n) for n, presence in enumerate(shapes)])
+    draw = np.random.default_rng(1)
+    samples = draw.integers(0, 3, size=50)
+    frames = draw.integers(0, 9, size=(50, 4))
+    read = store.gather(samples, frames, bodies=2)
+    for n, sample in enumerate(samples):
+        whole = store.clip(int(sample))
+        for k, frame in enumerate(frames[n]):
+            for m in range(2):
+                inside = frame < len(whole.pose) and m < whole.pose.shape[3] and whole.present[frame, m]
+                assert read.present[n, k, m] == inside
+                expected = whole.pose[frame, :, :, m] if inside else np.zeros((25, 3))
+                np.testing.assert_array_equal(read.pose[n, k, m], expected)
+
+
+def test_only_bit_identical_clips_share_a_digest(write_store) -> None:
+    first = clip("a", [[1, 1, 1]], 3)
+    nearly = replace(first, sample_id="c", bodies=(replace(first.bodies[0], joints=first.bodies[0].joints + 1e-6),))
+    later = replace(first, sample_id="d", frames=4, bodies=(replace(first.bodies[0], frames=np.array([0, 1, 3])),))
+    digest = write_store([first, replace(first, sample_id="b"), nearly, later]).index.digest
+    assert digest[0] == digest[1]
+    assert len(set(digest.tolist())) == 3
+
+
+def test_a_store_travels_to_another_process_closed(write_store) -> None:
+    store = write_store([clip("a", [[1, 1]])])
+    expected = store.clip(0).pose
+    packed = pickle.dumps(store)
+    assert len(packed) < 1000
+    np.testing.assert_array_equal(pickle.loads(packed).clip(0).pose, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sample_id": "a"}, "twice"),
+        ({"frames": 0}, "empty clip"),
+        ({"bodies": ()}, "empty clip"),
+        ({"bodies": (Track(np.arange(2), np.zeros((2, 20, 3))),)}, "shape"),
+        ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), np.nan)),)}, "NaN"),
+        ({"bodies": (Track(np.array([1, 0]), np.zeros((2, 25, 3))),)}, "rising"),
+        ({"bodies": (Track(np.array([0, 7]), np.zeros((2, 25, 3))),)}, "rising"),
+    ],
+)
+def test_a_bad_clip_never_enters(change: dict, reason: str, write_store) -> None:
+    good = clip("a", [[1, 1]])
+    with pytest.raises(ValueError, match=reason):
+        write_store([good, replace(replace(good, sample_id="b"), **change)])
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    facts = {"dataset": "toy", "skeleton": "NTU25", "class_names": ("a",)}
+    with (
+        pytest.raises(OSError, match="No space"),
+        StoreWriter(tmp_path / "out", joints=25, coordinates=3, **facts) as writer,
+    ):
+        writer.add(clip("a", [[1, 1]]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(write_store) -> None:
+    store = write_store([clip("a", [[1, 1]])])
+    with pytest.raises(ValueError, match="exists"):
+        write_store([clip("a", [[1, 1]])])
+    store.verify()
+
+
+def test_a_damaged_file_is_named(write_store) -> None:
+    store = write_store([clip("a", [[1, 1]])])
+    poses = store.folder / "poses.npy"
+    content = bytearray(poses.read_bytes())
+    content[-1] ^= 1
+    poses.write_bytes(content)
+    with pytest.raises(ValueError, match=r"poses\.npy"):
+        Store(store.folder).verify()
+    poses.write_bytes(content[:-4])
+    with pytest.raises(ValueError, match=r"poses\.npy: got \d+ bytes, expected"):
+        Store(store.folder).clip(0)
+    poses.unlink()
+    with pytest.raises(ValueError, match=r"poses\.npy: got no file"):
+        len(Store(store.folder))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", json.dumps({"version": 99}), json.dumps({"version": 1})])
+def test_a_broken_header_is_named(content: str, write_store) -> None:
+    store = write_store([clip("a", [[1, 1]])])
+    (store.folder / "header.json").write_text(content)
+    with pytest.raises(ValueError, match=r"header\.json"):
+        len(Store(store.folder))
+
+
+def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"python -m feeders\.prepare"):
+        Store(tmp_path)

@@ -1,0 +1,201 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from feeders.batch import SkeletonBatch
+from feeders.draws import normal, permutation, uniform
+from feeders.skeleton import NTU25
+from feeders.transforms import (
+    AugmentConfig,
+    align,
+    augment,
+    centre,
+    hide,
+    min_max,
+    mirror,
+    rotation_matrices,
+    shear_matrices,
+    transform,
+)
+
+EVERYTHING = AugmentConfig(
+    rotation=(10.0, 180.0, 10.0),
+    scale=(0.8, 1.2),
+    shear=0.2,
+    mirror=0.5,
+    noise=0.01,
+    joint_mask=0.2,
+    part_mask=0.5,
+)
+SPINE = NTU25.joints.index("spine_middle")
+LEFT_HIP, RIGHT_HIP = NTU25.index("left_hip", "right_hip")
+
+
+def picked(batch: SkeletonBatch, rows: list[int]) -> SkeletonBatch:
+    return replace(
+        batch,
+        pose=batch.pose[rows],
+        joint_weight=batch.joint_weight[rows],
+        body_mask=batch.body_mask[rows],
+        frame_mask=batch.frame_mask[rows],
+        label=batch.label[rows],
+        sample_id=tuple(batch.sample_id[row] for row in rows),
+    )
+
+
+def absent_is_zero(batch: SkeletonBatch) -> bool:
+    return bool((batch.pose * (batch.joint_weight == 0)[:, None] == 0).all())
+
+
+def test_rotation_equals_a_loop_of_single_axis_turns(batch: SkeletonBatch) -> None:
+    angles = np.random.default_rng(0).uniform(-3, 3, size=(3, 3))
+    turned = transform(batch, rotation_matrices(torch.from_numpy(angles).float())).pose.numpy()
+    for n, (x, y, z) in enumerate(angles):
+        about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
+        about_y = np.array([[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]])
+        about_z = np.array([[np.cos(z), np.sin(z), 0], [-np.sin(z), np.cos(z), 0], [0, 0, 1]])
+        for t in range(9):
+            for v in range(25):
+                for m in range(2):
+                    expected = about_z @ (about_y @ (about_x @ batch.pose[n, :, t, v, m].numpy()))
+                    np.testing.assert_allclose(turned[n, :, t, v, m], expected, atol=1e-5)
+
+
+def test_rotation_keeps_lengths_and_shear_keeps_volume() -> None:
+    angles = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    matrix = rotation_matrices(angles)
+    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3).expand(5, 3, 3), atol=1e-6, rtol=0)
+    assert torch.equal(shear_matrices(np.zeros((2, 6))), torch.eye(3).expand(2, 3, 3))
+
+
+def test_augmentation_ignores_batch_mates_and_the_global_generator(batch: SkeletonBatch, seeds: np.ndarray) -> None:
+    together = augment(batch, EVERYTHING, NTU25, seeds)
+    before = torch.get_rng_state()
+    for n in range(3):
+        alone = augment(picked(batch, [n]), EVERYTHING, NTU25, seeds[[n]])
+        torch.testing.assert_close(alone.pose[0], together.pose[n], atol=1e-6, rtol=0)
+        assert torch.equal(alone.joint_weight[0], together.joint_weight[n])
+    assert torch.equal(before, torch.get_rng_state())
+    again = augment(batch, EVERYTHING, NTU25, seeds)
+    assert torch.equal(again.pose, together.pose)
+    assert not torch.allclose(augment(batch, EVERYTHING, NTU25, seeds + 1).pose, together.pose)
+
+
+def test_no_augmentation_is_the_identity(batch: SkeletonBatch, seeds: np.ndarray) -> None:
+    assert augment(batch, AugmentConfig(), NTU25, seeds) is batch
+
+
+def test_what_is_absent_stays_absent_through_everything(batch: SkeletonBatch, seeds: np.ndarray) -> None:
+    for when in ("first_frame", "every_frame"):
+        for how in ("first_frame", "clip"):
+            moved = align(centre(batch, SPINE, when), NTU25, how)
+            result = min_max(augment(moved, EVERYTHING, NTU25, seeds))
+            assert absent_is_zero(result)
+            assert (result.joint_weight[batch.joint_weight == 0] == 0).all()
+
+
+def test_mirroring_twice_is_the_identity(batch: SkeletonBatch) -> None:
+    chosen = torch.tensor([True, False, True])
+    once = mirror(batch, NTU25, chosen)
+    assert torch.equal(once.pose[1], batch.pose[1])
+    assert torch.equal(once.pose[0, 0, :, LEFT_HIP], -batch.pose[0, 0, :, RIGHT_HIP])
+    assert torch.equal(once.pose[0, 1:, :, LEFT_HIP], batch.pose[0, 1:, :, RIGHT_HIP])
+    twice = mirror(once, NTU25, chosen)
+    assert torch.equal(twice.pose, batch.pose)
+    assert torch.equal(twice.joint_weight, batch.joint_weight)
+
+
+def test_centring_puts_the_joint_at_the_origin(batch: SkeletonBatch) -> None:
+    first = centre(batch, SPINE, "first_frame")
+    assert (first.pose[:, :, 0, SPINE, 0] == 0).all()
+    moved = batch.pose - first.pose
+    torch.testing.assert_close(moved[:, :, 4, 7, 0], batch.pose[:, :, 0, SPINE, 0], atol=1e-5, rtol=0)
+    every = centre(batch, SPINE, "every_frame")
+    assert (every.pose[:, :, :, SPINE, 0] == 0).all()
+    assert centre(batch, SPINE, "none") is batch
+
+
+def test_centring_looks_past_absent_bodies_and_frames(batch: SkeletonBatch) -> None:
+    late = replace(batch, pose=batch.pose.flip(4), joint_weight=batch.joint_weight.flip(3))
+    first = centre(late, SPINE, "first_frame").pose
+    assert (first[0, :, 0, SPINE, 1] == 0).all()  # only the second body is there
+    assert (first[1, :, 4, SPINE, 0] == 0).all()  # the first body comes in frame 4
+    every = centre(late, SPINE, "every_frame").pose
+    assert (every[1, :, :4, SPINE, 1] == 0).all()
+    assert (every[1, :, 4:, SPINE, 0] == 0).all()
+
+
+@pytest.mark.parametrize("how", ["first_frame", "clip"])
+def test_aligning_undoes_any_turn_about_the_vertical(batch: SkeletonBatch, how: str) -> None:
+    angles = torch.tensor([[0.0, 0.7, 0.0], [0.0, 2.9, 0.0], [0.0, -1.8, 0.0]])
+    turned = transform(batch, rotation_matrices(angles))
+    straight = align(turned, NTU25, how).pose
+    torch.testing.assert_close(straight, align(batch, NTU25, how).pose, atol=1e-5, rtol=0)
+    across = straight[:, :, :, RIGHT_HIP, 0] - straight[:, :, :, LEFT_HIP, 0]
+    across = across[:, :, 0] if how == "first_frame" else across.sum(2)
+    assert (across[:, 0] > 0).all()
+    torch.testing.assert_close(across[:, 2], torch.zeros(3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(straight[:, 1], batch.pose[:, 1])
+
+
+def test_aligning_leaves_a_clip_without_a_hip_line_as_it_is(batch: SkeletonBatch) -> None:
+    pose = batch.pose.clone()
+    pose[:, :, :, LEFT_HIP] = pose[:, :, :, RIGHT_HIP]
+    flat = replace(batch, pose=pose)
+    assert torch.equal(align(flat, NTU25, "clip").pose, pose)
+    hidden = hide(batch, torch.eye(25)[LEFT_HIP].bool().expand(3, 25))
+    assert torch.equal(align(hidden, NTU25, "first_frame").pose, hidden.pose)
+
+
+def test_min_max_fills_minus_one_to_one_and_survives_a_flat_axis(batch: SkeletonBatch) -> None:
+    pose = batch.pose.clone()
+    pose[0, 1] = 3.0 * (batch.joint_weight[0] > 0)
+    result = min_max(replace(batch, pose=pose))
+    assert torch.isfinite(result.pose).all()
+    assert (result.pose[0, 1] == 0).all()
+    for n, c in ((0, 0), (1, 2), (2, 1)):
+        seen = result.pose[n, c][batch.joint_weight[n] > 0]
+        assert seen.min() == -1.0
+        assert seen.max() == 1.0
+    original = batch.pose[1, 0, :, :, 0]
+    everything = batch.pose[1, 0][batch.joint_weight[1] > 0]
+    expected = (original - everything.min()) / (everything.max() - everything.min()) * 2 - 1
+    torch.testing.assert_close(result.pose[1, 0, :, :, 0], expected, atol=1e-6, rtol=0)
+
+
+def test_min_max_undoes_scaling_and_shifting(batch: SkeletonBatch) -> None:
+    shifted = replace(batch, pose=(batch.pose * 1.7 + 0.3) * (batch.joint_weight > 0)[:, None])
+    torch.testing.assert_close(min_max(shifted).pose, min_max(batch).pose, atol=1e-5, rtol=0)
+
+
+def test_hiding_zeroes_pose_and_weight_but_never_a_whole_sample(batch: SkeletonBatch) -> None:
+    hidden = torch.zeros(3, 25, dtype=torch.bool)
+    hidden[0, 5] = True
+    hidden[1] = True
+    result = hide(batch, hidden)
+    assert (result.joint_weight[0, :, 5] == 0).all()
+    assert (result.pose[0, :, :, 5] == 0).all()
+    assert torch.equal(result.pose[1:], batch.pose[1:])
+
+
+def test_a_masked_part_is_exactly_one_part(batch: SkeletonBatch) -> None:
+    everyone = replace(batch, joint_weight=torch.ones_like(batch.joint_weight))
+    settings = AugmentConfig(part_mask=1.0)
+    parts = [set(part.joints) for part in NTU25.parts(settings.part_scheme).values()]
+    lost = augment(everyone, settings, NTU25, np.array([1, 2, 3])).joint_weight[:, 0, :, 0] == 0
+    assert all(set(torch.nonzero(row)[:, 0].tolist()) in parts for row in lost)
+
+
+def test_masks_and_mirrors_come_as_often_as_asked() -> None:
+    seeds = np.arange(20000)
+    assert abs((uniform(seeds, "mirror")[:, 0] < 0.3).mean() - 0.3) < 0.01
+    draws = uniform(seeds, "a", 2)
+    assert abs(np.corrcoef(draws.T)[0, 1]) < 0.03
+    assert abs(np.corrcoef(draws[:, 0], uniform(seeds, "b")[:, 0])[0, 1]) < 0.03
+    assert abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.03
+    drawn = normal(seeds, "noise", 3)
+    assert abs(drawn.mean()) < 0.02
+    assert abs(drawn.std() - 1) < 0.02
+    assert sorted(permutation(5, 100).tolist()) == list(range(100))

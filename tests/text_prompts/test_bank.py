@@ -1,0 +1,150 @@
+"""Laws of the prompt bank, and the shipped prompt files held to its lint."""
+
+from pathlib import Path
+
+import pytest
+
+from feeders.skeleton import NTU25
+from feeders.synthetic import CLASS_NAMES
+from text_prompts.bank import REGIONS, ClassPrompt, PromptBank, lint, load_bank, main, packaged_banks
+
+UCLA = (
+    *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down"),
+    *("stand up", "donning", "doffing", "throw", "carry"),
+)
+
+
+def prompt(name: str, **changes: object) -> ClassPrompt:
+    fields = {
+        "name": name,
+        "synonyms": tuple(f"{name} phrased {way}" for way in ("so", "thus", "otherwise", "anew", "again")),
+        "whole": f"A person does {name}.",
+        "regions": {region: f"{region} during {name}" for region in REGIONS},
+    }
+    return ClassPrompt(**{**fields, **changes})
+
+
+def bank(*prompts: ClassPrompt) -> PromptBank:
+    return PromptBank("here", prompts)
+
+
+def with_region(region: str, text: str) -> dict[str, str]:
+    return {**prompt("run").regions, region: text}
+
+
+@pytest.mark.parametrize("name", packaged_banks())
+def test_shipped_files_are_lint_clean(name: str) -> None:
+    assert lint(load_bank(name)) == ()
+
+
+@pytest.mark.parametrize(("name", "class_names"), [("ucla", UCLA), ("demo", CLASS_NAMES)])
+def test_shipped_files_cover_exactly_the_classes_of_their_data_set(name: str, class_names: tuple[str, ...]) -> None:
+    shipped = load_bank(name)
+    assert {prompt.name for prompt in shipped.classes} == set(class_names)
+    assert tuple(prompt.name for prompt in shipped.for_classes(class_names).classes) == class_names
+
+
+@pytest.mark.parametrize("scheme", list(NTU25.schemes))
+@pytest.mark.parametrize("name", ["ucla", "demo"])
+def test_no_two_classes_share_a_part_text_in_any_scheme(name: str, scheme: str) -> None:
+    for part in NTU25.parts(scheme).values():
+        texts = load_bank(name).part_texts(part.regions, include_name=False)
+        assert len(set(texts)) == len(texts)
+
+
+def test_classes_come_in_the_order_asked() -> None:
+    both = bank(prompt("run"), prompt("swim"))
+    assert [entry.name for entry in both.for_classes(["swim", "run"]).classes] == ["swim", "run"]
+
+
+def test_a_class_without_prompt_is_named_with_its_near_miss() -> None:
+    with pytest.raises(ValueError, match=r"'swimm' \(did you mean 'swim'\?\)"):
+        bank(prompt("run"), prompt("swim")).for_classes(["run", "swimm"])
+
+
+def test_a_sided_region_falls_back_to_the_unsided_one() -> None:
+    plain = prompt("run")
+    sided = prompt("run", regions=with_region("left_hands", "the left hand waves"))
+    assert plain.region("left_hands") == plain.region("hands")
+    assert sided.region("left_hands") == "the left hand waves"
+    assert sided.region("right_hands") == sided.region("hands")
+    with pytest.raises(ValueError, match="'run': got no text for region 'tail'"):
+        plain.region("tail")
+
+
+def test_part_texts_are_name_and_regions_joined_by_commas() -> None:
+    assert bank(prompt("run")).part_texts(["hands", "arms"], include_name=True) == (
+        "run, hands during run, arms during run",
+    )
+    assert bank(prompt("run")).part_texts(["hip"], include_name=False) == ("hip during run",)
+
+
+def test_whole_texts_are_name_synonyms_and_sentence() -> None:
+    run = prompt("run")
+    assert bank(run).whole_texts() == (("run", *run.synonyms, run.whole),)
+
+
+def test_a_sound_bank_has_no_issues() -> None:
+    assert lint(bank(prompt("run"), prompt("swim"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"regions": {}}, "feet", "missing"),
+        ({"synonyms": ("jog",)}, "synonyms", "1 phrasings"),
+        ({"synonyms": ("jog", "Jog.", "a", "b", "c")}, "synonyms", "repeats"),
+        ({"whole": " "}, "whole", "empty"),
+        ({"whole": "word " * 80}, "whole", "tokens"),
+        ({"regions": with_region("head", "head up.")}, "head", "stray"),
+        ({"regions": with_region("head", "head  up")}, "head", "stray"),
+        ({"regions": with_region("head", "head up,, down")}, "head", "stray"),
+        ({"regions": with_region("head", "Feet during run")}, "feet", "repeats head"),
+        ({"regions": with_region("head", "head during swim")}, "head", "shares"),
+        ({"regions": with_region("left_hands", "hands during swim")}, "left_hands", "shares"),
+        ({"synonyms": ("swim", "a", "b", "c", "d")}, "whole-body texts", "shares 'swim'"),
+        ({"regions": {region: f"{region} " + "go " * 40 for region in REGIONS}}, "name and two regions", "tokens"),
+    ],
+)
+def test_lint_finds(changes: dict[str, object], field: str, message: str) -> None:
+    issues = lint(bank(prompt("run", **changes), prompt("swim")))
+    assert any(issue.class_name == "run" and issue.field == field and message in issue.message for issue in issues)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- name: run\n  name: swim\n", "duplicate keys"),
+        ("- name: run\n  regions: {head: a, head: b}\n", "duplicate keys"),
+        ("- name: run\n  sinonyms: []\n", "did you mean 'synonyms'"),
+        ("- name: run\n  regions: {hand: a}\n", "did you mean 'hands'"),
+        ("- name: run\n- name: run\n", "several entries"),
+        ("- name: yes\n", "got True, expected a text"),
+        ("- name: run\n  synonyms: jog\n", "synonyms as a list"),
+        ("- synonyms: [jog]\n", "got None, expected a text"),
+        ("- run\n", "expected a mapping"),
+        ("{}", "expected a list of classes"),
+        ("- name: [", "unreadable YAML"),
+    ],
+)
+def test_a_malformed_file_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="mine.yaml") as caught:
+        load_bank(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_bank_lists_the_packaged_ones() -> None:
+    with pytest.raises(FileNotFoundError, match="ucla"):
+        load_bank("uclaa")
+
+
+def test_the_command_prints_issues_and_fails_on_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("- name: run\n")
+    assert main([]) == 0
+    assert main(["ucla", str(path)]) == 1
+    assert "run / feet: missing" in capsys.readouterr().out
+    assert main([str(tmp_path / "absent.yaml")]) == 1

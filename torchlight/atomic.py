@@ -1,0 +1,37 @@
+"""Files that are either the old one or the new one, never half of either."""
+
+import os
+import tempfile
+from pathlib import Path
+
+SUFFIX = ".unfinished"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step; on failure the old one stays, nothing else is left, and the error says so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes private files; give this one what open() would have given it.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        kept = "; the file that was there is kept" if path.exists() else ""
+        raise OSError(f"{path}: could not be written: {error.strerror or error}{kept}") from None
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what writers that were killed have left in a folder."""
+    for leftover in folder.glob(f".*{SUFFIX}"):
+        leftover.unlink(missing_ok=True)

@@ -1,0 +1,303 @@
+"""From a recipe and a command line to one run, on one process or several."""
+
+import logging
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
+
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException, spawn
+
+from torchlight.atomic import remove_unfinished, write_atomically
+from torchlight.checkpoint import Checkpoint, file_sha256, load_checkpoint, load_state
+from torchlight.command_line import Command, parse_command
+from torchlight.config import RunConfig, SelectBest, config_differences, dump_config, load_config
+from torchlight.devices import resolve_devices
+from torchlight.distributed import (
+    barrier,
+    is_main,
+    join_processes,
+    launched_by_torchrun,
+    leave_processes,
+    main_first,
+    world_size,
+)
+from torchlight.engine import Engine
+from torchlight.evaluation import evaluate
+from torchlight.log import logging_to
+from torchlight.outcome import outcome_row, outcome_scores, outcome_table
+from torchlight.run_dir import RunDir
+from torchlight.scores import write_scores
+from torchlight.seed import make_deterministic, seed_all
+from torchlight.task import Loaders, Metric, Prediction, Task
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=RunConfig)
+# Seconds that a process which is not the main one waits before it speaks of its error.
+_PATIENCE = 5.0
+_PHASES = ("train", "test")
+# A resumed run may differ in these: they say where and how loudly it runs, not what it computes.
+_HARMLESS = ("work_dir", "device", "phases", "save_score", "train.save_every_steps", "train.log_every")
+
+
+@dataclass(frozen=True)
+class Recipe(Generic[R]):
+    """Everything that makes a door: which config, and how it becomes data, a task and metrics.
+
+    With several devices a recipe travels to other processes, so its functions are module-level ones.
+
+    Args:
+        schema: the config; default_config: the file used when ``--config`` is not given.
+        phases: what the door offers, of ``train`` and ``test``.
+        build_loaders: (config, phases to run) -> data.
+        build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
+            (frozen text features) need not be computed.
+        report: more text to print after a test of the ``test`` split.
+    """
+
+    schema: type[R]
+    default_config: Path
+    phases: tuple[str, ...]
+    build_loaders: Callable[[R, Sequence[str]], Loaders]
+    build_task: Callable[[R, Loaders, Checkpoint | None], Task]
+    build_metrics: Callable[[R, Loaders], Sequence[Metric]]
+    report: Callable[[R, Prediction, Loaders], str] | None = None
+    description: str = ""
+
+
+def launch(recipe: Recipe[R], argv: Sequence[str] | None = None) -> NoReturn:
+    """Run a door and leave the process with its exit code."""
+    sys.exit(run(recipe, sys.argv[1:] if argv is None else argv))
+
+
+def run(recipe: Recipe[R], argv: Sequence[str]) -> int:
+    """Run a door; 0, or after one ``error:`` line on stderr 2 (130 when interrupted)."""
+    return _guarded(lambda: _start(recipe, argv))
+
+
+def _guarded(work: Callable[[], int]) -> int:
+    """What comes from outside ends in one clear line; PARTCLIP_TRACEBACK=1 shows where it came from."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        if parent_process() is not None:
+            return 130
+        return _fail("interrupted; --resume auto goes on from the last checkpoint", 130)
+    except torch.cuda.OutOfMemoryError:
+        return _fail(
+            "out of GPU memory; lower train.batch_size (and raise train.accumulate) or set train.precision=bf16", 2
+        )
+    except (ValueError, OSError) as error:
+        return _fail(_one_line(error), 2)
+    except RuntimeError:
+        if world_size() > 1:
+            # Most likely the connection to a process that has failed and says why; then this one is about to be ended.
+            time.sleep(2 * _PATIENCE)
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("PARTCLIP_TRACEBACK") == "1":
+        traceback.print_exc()
+    if not is_main():
+        # Where every process fails alike, the main one speaks and the others are ended before they do.
+        time.sleep(_PATIENCE)
+    sys.stderr.write(f"error: {message}\n")
+    return code
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        # A data loader worker's error comes with its traceback; its last line is the error.
+        return text.splitlines()[-1].partition(": ")[2]
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _start(recipe: Recipe[R], argv: Sequence[str]) -> int:
+    command = parse_command(argv, recipe.phases, recipe.description)
+    config = load_config(recipe.schema, command.configs or [recipe.default_config], command.overrides)
+    unknown = [phase for phase in config.phases if phase not in recipe.phases or phase not in _PHASES]
+    if unknown:
+        raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(recipe.phases)}")
+    if launched_by_torchrun():
+        device = _device_under_torchrun(config.device)
+        join_processes(device)
+        return _work_in_company(lambda: _work(recipe, config, command, device))
+    devices = resolve_devices(config.device)
+    if len(devices) == 1:
+        return _work(recipe, config, command, devices[0])
+    with tempfile.TemporaryDirectory() as meeting_place:
+        shared = (recipe, config, command, devices, f"file://{meeting_place}/processes")
+        # It would announce that it ends the others when one fails; that one has said why.
+        logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
+        try:
+            spawn(_work_as_one_of, shared, nprocs=len(devices))
+        except ProcessExitedException as error:
+            return error.exit_code
+    return 0
+
+
+def _device_under_torchrun(tokens: Sequence[str]) -> torch.device:
+    """Each local process takes its own of the devices named; ``auto`` is the CUDA device of its number."""
+    local = int(os.environ["LOCAL_RANK"])
+    if list(tokens) == ["auto"] and torch.cuda.is_available():
+        return resolve_devices([str(local)])[0]
+    devices = resolve_devices(tokens)
+    if len(devices) == 1 and devices[0].type != "cuda":
+        return devices[0]
+    if local >= len(devices):
+        raise ValueError(f"device: got {' '.join(tokens)!r}, expected one for each process that torchrun starts here")
+    return devices[local]
+
+
+def _work_as_one_of(
+    number: int, recipe: Recipe[R], config: R, command: Command, devices: Sequence[torch.device], place: str
+) -> None:
+    join_processes(devices[number], place, number, len(devices))
+    code = _work_in_company(lambda: _work(recipe, config, command, devices[number]))
+    if code:
+        sys.exit(code)
+
+
+def _work_in_company(work: Callable[[], int]) -> int:
+    code = _guarded(work)
+    if code == 0:
+        leave_processes()
+    return code
+
+
+@dataclass(frozen=True)
+class _Run(Generic[R]):
+    """What the phases of one run share."""
+
+    recipe: Recipe[R]
+    config: R
+    loaders: Loaders
+    metrics: Sequence[Metric]
+    device: torch.device
+    run_dir: RunDir
+
+    def build_task(self, checkpoint: Checkpoint | None) -> Task:
+        """A new task, the same for the same seed."""
+        seed_all(self.config.seed)
+        with main_first():
+            return self.recipe.build_task(self.config, self.loaders, checkpoint)
+
+
+def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) -> int:
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if config.deterministic:
+        make_deterministic()
+    run_dir = RunDir(Path(config.work_dir))
+    resume = _checkpoint_to_resume(run_dir, command) if "train" in config.phases else None
+    if resume is not None:
+        _refuse_another_run(config, resume)
+    if is_main():
+        _open_run_dir(run_dir, config, command.overwrite, is_fresh="train" in config.phases and resume is None)
+    barrier()
+    with logging_to(run_dir.log):
+        logger.info("%s in %s, device %s, %d process(es)", "+".join(config.phases), run_dir.root, device, world_size())
+        with main_first():
+            loaders = recipe.build_loaders(config, config.phases)
+        run = _Run(recipe, config, loaders, recipe.build_metrics(config, loaders), device, run_dir)
+        weights = command.weights
+        for phase in config.phases:
+            if phase == "train":
+                _train(run, resume, weights)
+                # What is tested next is what has just been trained, not what training began with.
+                weights = None
+            else:
+                _test(run, weights)
+    return 0
+
+
+def _open_run_dir(run_dir: RunDir, config: RunConfig, overwrite: bool, is_fresh: bool) -> None:
+    if is_fresh:
+        run_dir.begin(overwrite)
+    run_dir.root.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(run_dir.root)
+    if is_fresh or not run_dir.config.exists():
+        write_atomically(run_dir.config, dump_config(config).encode())
+
+
+def _checkpoint_to_resume(run_dir: RunDir, command: Command) -> Checkpoint | None:
+    if command.resume is None or (command.resume == "auto" and not run_dir.last.exists()):
+        return None
+    if command.weights is not None:
+        raise ValueError("--weights: got it with --resume, expected one of the two; a resumed run has its own weights")
+    return load_checkpoint(run_dir.last if command.resume == "auto" else Path(command.resume))
+
+
+def _refuse_another_run(config: RunConfig, resume: Checkpoint) -> None:
+    if different := _differences_shown(config, resume):
+        raise ValueError(
+            f"resume: got another config than the run was started with ({different}), expected the same; "
+            "use the run's own config.yaml, or start a new run in another --work-dir"
+        )
+
+
+def _differences_shown(config: RunConfig, checkpoint: Checkpoint, beyond: str = "-") -> str:
+    """Where a config differs from a checkpoint's in what matters; keys that begin with ``beyond`` do not."""
+    return "; ".join(
+        f"{key}: {now!r} now, {then!r} then"
+        for key, (now, then) in config_differences(config, checkpoint.config).items()
+        if key not in _HARMLESS and "workers" not in key and not key.startswith(beyond)
+    )
+
+
+def _train(run: _Run[R], resume: Checkpoint | None, weights: Path | None) -> None:
+    initial = resume if weights is None else load_checkpoint(weights)
+    task = run.build_task(initial)
+    if weights is not None and initial is not None:
+        load_state(task, initial.weights, str(weights))
+        logger.info("training starts from %s (%s)", weights, initial.chosen_by)
+    if resume is not None:
+        logger.info("going on after %d epochs and %d batches", resume.progress.epoch, resume.progress.batch)
+    Engine(task, run.loaders, run.metrics, run.config, run.device, run.run_dir).fit(resume)
+    barrier()
+
+
+def _test(run: _Run[R], weights: Path | None) -> None:
+    config, loaders, run_dir = run.config, run.loaders, run.run_dir
+    selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
+    path = selected if weights is None else weights
+    checkpoint = load_checkpoint(path)
+    if checkpoint.class_names != loaders.class_names:
+        raise ValueError(
+            f"{path}: got weights for {len(checkpoint.class_names)} classes of {checkpoint.dataset}, expected the "
+            f"{len(loaders.class_names)} classes of {loaders.dataset}"
+        )
+    # Testing with other data, say another protocol's, is allowed, but never silent.
+    if is_main() and (different := _differences_shown(config, checkpoint, beyond="train.")):
+        logger.warning("%s was trained with another config: %s", path, different)
+    task = run.build_task(checkpoint)
+    load_state(task, checkpoint.weights, str(path))
+    task.to(run.device)
+    sha = file_sha256(path)
+    for split, loader in loaders.evaluation.items():
+        result = evaluate(task, loader, run.metrics, split, run.device, config.train.precision)
+        if not is_main():
+            continue
+        run_dir.replace_row(outcome_row(result, checkpoint, path.name, sha), key=("split", "checkpoint_sha"))
+        text = f"{split}: {len(result.prediction)} samples, {path} ({checkpoint.chosen_by})\n{outcome_table(result)}"
+        if split == "test" and run.recipe.report is not None:
+            text += "\n" + run.recipe.report(config, result.prediction, loaders).rstrip("\n")
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+        logger.debug("%s", text)
+        if config.save_score:
+            write_scores(run_dir.scores(split), outcome_scores(result, loaders, sha))
+            logger.info("scores in %s", run_dir.scores(split))
+    barrier()

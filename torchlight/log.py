@@ -1,0 +1,131 @@
+"""What a run says: log lines (console and ``log.txt``), scalars (TensorBoard), running means of an epoch's losses."""
+
+import logging
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import Tensor
+
+from torchlight.distributed import all_gather, is_main
+from torchlight.task import StepOutput
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Log to the console and append to a file, on the main process; the others only warn."""
+    console = logging.StreamHandler(sys.stderr)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    console.setLevel(logging.INFO if is_main() else logging.WARNING)
+    handlers: list[logging.Handler] = [console]
+    if is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handlers.append(file)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.INFO)
+    # Results are printed by the launcher and logged as debug records: the file has them, the console not twice.
+    logging.getLogger("torchlight").setLevel(logging.DEBUG)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+
+
+class ScalarWriter:
+    """Scalars to TensorBoard on the main process, over optimiser steps; elsewhere nothing."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        # purge_step: what a killed run wrote beyond the point that it is resumed from is not shown.
+        self._writer = SummaryWriter(str(folder), purge_step=first_step) if is_main() else None
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Write some scalars at a step."""
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+@dataclass(frozen=True)
+class _Pending:
+    epoch: int
+    batch: int
+    sample_ids: tuple[str, ...]
+    weight: int
+    names: tuple[str, ...]
+    losses: int
+    values: Tensor
+
+
+@dataclass
+class LossMeter:
+    """Means of an epoch's losses and scalars over clips, read from the device a few steps at a time.
+
+    Args:
+        sums: name -> [sum of values x clips, clips]; what a checkpoint keeps of it.
+    """
+
+    sums: dict[str, list[float]] = field(default_factory=dict)
+    _pending: list[_Pending] = field(default_factory=list)
+
+    def add(self, output: StepOutput, total: Tensor, batch: Any, epoch: int, position: int) -> None:
+        """Note one step, without waiting for the device."""
+        values = {"loss": total, **output.losses} | dict(output.scalars)
+        stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()])
+        losses = 1 + len(output.losses)
+        ids = tuple(getattr(batch, "sample_id", ()))
+        self._pending.append(_Pending(epoch, position, ids, len(batch), tuple(values), losses, stacked))
+
+    def flush(self) -> dict[str, float]:
+        """Add up what is pending and return the latest step's values.
+
+        Raises:
+            ValueError: a loss is NaN or infinite; names the epoch, the batch and its samples.
+        """
+        latest: dict[str, float] = {}
+        for step in self._pending:
+            latest = dict(zip(step.names, step.values.tolist(), strict=True))
+            for name in step.names[: step.losses]:
+                if not math.isfinite(latest[name]):
+                    raise ValueError(
+                        f"training: epoch {step.epoch + 1}, batch {step.batch}: got {name} = {latest[name]}, expected "
+                        f"a finite number; samples {', '.join(step.sample_ids) or 'unnamed'}; lower "
+                        "train.optimiser.lr, set train.clip_gradient, or look at these samples"
+                    )
+            for name, value in latest.items():
+                total = self.sums.setdefault(name, [0.0, 0.0])
+                total[0] += value * step.weight
+                total[1] += step.weight
+        self._pending.clear()
+        return latest
+
+    def means(self) -> dict[str, float]:
+        """Mean over all clips of all processes."""
+        self.flush()
+        joined: dict[str, list[float]] = {}
+        for sums in all_gather(self.sums):
+            for name, (total, clips) in sums.items():
+                entry = joined.setdefault(name, [0.0, 0.0])
+                entry[0] += total
+                entry[1] += clips
+        return {name: total / clips for name, (total, clips) in joined.items()}

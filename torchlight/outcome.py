@@ -1,0 +1,50 @@
+"""How the outcome of a test is kept and shown: its metric row, its table and its score file."""
+
+from typing import Any
+
+from torchlight.checkpoint import Checkpoint
+from torchlight.evaluation import Evaluation
+from torchlight.scores import ScoreFile
+from torchlight.task import Loaders
+
+
+def outcome_row(result: Evaluation, checkpoint: Checkpoint, file_name: str, sha: str) -> dict[str, Any]:
+    """The row of ``metrics.jsonl``; it says which weights were tested and how they were chosen."""
+    return {
+        "epoch": checkpoint.progress.epoch,
+        "split": result.split,
+        "seed": checkpoint.seed,
+        "checkpoint": file_name,
+        "checkpoint_sha": sha,
+        "chosen_by": checkpoint.chosen_by,
+        **result.values,
+    }
+
+
+def outcome_table(result: Evaluation) -> str:
+    """Metric, value and, where ``metric_low`` and ``metric_high`` are there, its interval."""
+    lines = []
+    for name, value in result.values.items():
+        if not name.endswith(("_low", "_high")):
+            low, high = result.values.get(f"{name}_low"), result.values.get(f"{name}_high")
+            interval = "" if low is None or high is None else f"  [{low:.2f}, {high:.2f}]"
+            lines.append(f"  {name:<24}{value:7.2f}{interval}")
+    return "\n".join(lines)
+
+
+def outcome_scores(result: Evaluation, loaders: Loaders, sha: str) -> ScoreFile:
+    """The score file of a task that classifies; outputs other than the logits are its ``extra``."""
+    outputs = {name: output.numpy() for name, output in result.prediction.outputs.items()}
+    if "logits" not in outputs:
+        raise ValueError("save_score: got a task without logits, expected one that classifies; use --save-score False")
+    return ScoreFile(
+        sample_id=result.prediction.sample_ids,
+        logits=outputs.pop("logits"),
+        labels=result.prediction.labels.numpy(),
+        class_names=loaders.class_names,
+        dataset=loaders.dataset,
+        split=result.split,
+        modality=loaders.modality,
+        checkpoint_sha=sha,
+        extra=outputs,
+    )
