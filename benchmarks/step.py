@@ -1,13 +1,13 @@
-"""The whole training step: skeleton, texts, losses, gradients, optimiser. What caching, cutting and packing the texts buy.
+"""The whole training step: skeleton, texts, losses, gradients, optimiser. What caching and packing the texts buy.
 
     python -m benchmarks.step
 
-A text tower of ViT-B-32's size with random weights (speed does not depend on what it knows), the demo's real prompts, 16
+A text tower of ViT-B-32's size with random weights (speed does not depend on what it knows), the demo's prompts, 16
 clips of 64 frames and 25 joints, 80 % of them with one body, four texts a clip. Every variant computes the same losses:
 
-- frozen, cached: `ClipActionTask` as it trains by default, in fp32 and in bf16, against the plain reference network with
-  all 4 x 16 texts encoded, without gradient, at 77 tokens in every step;
-- tuned: `ClipActionTask` with ``text.freeze=false`` against the same task encoding each of the 4 x 16 texts at 77 tokens.
+- frozen, cached: `ClipActionTask` as it trains by default, in fp32 and in bf16, against the plain reference network in
+  fp32 with all 4 x 16 texts encoded, without gradient, at 77 tokens in every step;
+- tuned: `ClipActionTask` with ``text.freeze=false`` against the same task encoding all 4 x 16 texts at 77 tokens.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from benchmarks.reference.ctrgcn import ReferenceBpi
 from feeders.batch import SkeletonBatch
 from feeders.skeleton import NTU25
 from model.adjacency import spatial_graph
-from model.class_texts import ClassTexts, TunedTexts, text_table
+from model.class_texts import ClassTexts, TunedTexts
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.losses import ClipLossConfig, contrastive_loss
 from model.part_clip import PartClipConfig
@@ -130,8 +130,8 @@ def main() -> None:
 def gradient_difference(first: ClipActionTask, second: ClipActionTask, batch: SkeletonBatch) -> float:
     """Largest ||g1 - g2|| / ||g1|| of two tasks with equal weights, on equal draws.
 
-    Over each parameter of the text towers, and over the gradient of the rest as one vector: some parameters there (biases
-    in front of a norm or of a softmax over keys) have a gradient of nothing but rounding.
+    Over each parameter of the text towers, and over the gradient of the rest as one vector: some parameters there
+    (biases in front of a norm or of a softmax over keys) have a gradient of nothing but rounding.
     """
     second.load_state_dict(first.state_dict())
     gradients: list[list[Tensor]] = []

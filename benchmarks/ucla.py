@@ -185,7 +185,12 @@ def table() -> str:
     for title, by in ((f"four streams, weights {origin}", weights), ("four streams, equal weights", np.ones(4))):
         cells = []
         for split in SPLITS:
-            runs = [r for stream in STREAMS for r in final if (r.split, r.stream, r.seed, r.text) == (split, stream, 0, True)]
+            runs = [
+                r
+                for stream in STREAMS
+                for r in final
+                if (r.split, r.stream, r.seed, r.text) == (split, stream, 0, True)
+            ]
             got = fused(runs, by)
             cells.append(f"{got['top1']:.1f} [{got['top1_low']:.1f}, {got['top1_high']:.1f}]" if got else "not run")
         row(title, cells)

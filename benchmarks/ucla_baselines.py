@@ -1,6 +1,6 @@
 """What any learned method must beat on NW-UCLA: chance, a nearest neighbour, and an untuned SVM on a few statistics.
 
-    export PARTCLIP_DATA=... && python -m benchmarks.ucla_baselines
+export PARTCLIP_DATA=... && python -m benchmarks.ucla_baselines
 """
 
 import json

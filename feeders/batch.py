@@ -1,10 +1,12 @@
 """Front door: what every encoder eats. One batch of clips, with everything masked that is not there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
+
+from feeders.skeleton import Skeleton
 
 
 @dataclass(frozen=True)
@@ -43,3 +45,15 @@ class SkeletonBatch:
             sample_id=self.sample_id,
             meta={name: value.to(device, non_blocking=True) for name, value in self.meta.items()},
         )
+
+
+def mirrored(batch: SkeletonBatch, skeleton: Skeleton) -> SkeletonBatch:
+    """The mirror image of every clip: x turned round, left joints in the places of right ones. True of every modality."""
+    partner = list(skeleton.mirror)
+    sign_C = torch.ones(batch.pose.shape[1], device=batch.pose.device)
+    sign_C[0] = -1.0
+    return replace(
+        batch,
+        pose=batch.pose[:, :, :, partner] * sign_C[:, None, None, None],
+        joint_weight=batch.joint_weight[:, :, partner],
+    )

@@ -1,8 +1,8 @@
 """Front door: what a skeleton is. Joint names, the bone tree, mirror pairs and named body parts, each written once.
 
-Joint orders are facts of the file formats: NTU25 is Kinect v2 (Shahroudy et al., CVPR 2016), KINECT20 is the Kinect v1 SDK
-order that NW-UCLA stores (Wang et al., CVPR 2014). A part scheme names, for every part, its joints and the regions of the
-prompt files that describe it; overlapping schemes share limb roots between torso and limb, as GAP and BPI do.
+Joint orders are facts of the file formats: NTU25 is Kinect v2 (Shahroudy et al., CVPR 2016), KINECT20 is the Kinect v1
+SDK order that NW-UCLA stores (Wang et al., CVPR 2014). A part scheme names, for every part, its joints and the regions
+of the prompt files that describe it; overlapping schemes share limb roots between torso and limb, as GAP and BPI do.
 """
 
 from collections.abc import Mapping

@@ -120,7 +120,7 @@ def film(config: SyntheticConfig) -> Iterator[tuple[str, Array]]:
 def perform(action_name: str, person: Person, rng: np.random.Generator) -> Array:
     """One performance in the world: (M, T, 25, 3) metres; the partner, a stranger of another build, comes second.
 
-    Everything is drawn from ``rng`` before the action is looked at, so two actions under equal seeds share it.
+    A take does not depend on the action, so two actions under equal seeds differ only in what is done.
     """
     action = ACTIONS[action_name]
     seconds = rng.gamma(9.0, 0.19) / person.tempo

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import assert_never
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, mirrored
 from feeders.draws import between, normal, uniform
 from feeders.skeleton import Skeleton
 from torchlight.config import StrictConfig
@@ -97,15 +97,12 @@ def shear_matrices(entries: np.ndarray) -> Tensor:
 
 
 def mirror(batch: SkeletonBatch, skeleton: Skeleton, chosen: Tensor) -> SkeletonBatch:
-    """The mirror image of the chosen (N,) samples: x turned round, left joints in the places of right ones."""
-    partner = list(skeleton.mirror)
-    sign = torch.ones(batch.pose.shape[1])
-    sign[0] = -1.0
-    image = batch.pose[:, :, :, partner] * sign[:, None, None, None]
+    """The mirror image in place of the chosen (N,) samples."""
+    image = mirrored(batch, skeleton)
     return replace(
         batch,
-        pose=torch.where(chosen[:, None, None, None, None], image, batch.pose),
-        joint_weight=torch.where(chosen[:, None, None, None], batch.joint_weight[:, :, partner], batch.joint_weight),
+        pose=torch.where(chosen[:, None, None, None, None], image.pose, batch.pose),
+        joint_weight=torch.where(chosen[:, None, None, None], image.joint_weight, batch.joint_weight),
     )
 
 

@@ -105,7 +105,9 @@ def import_state_dict(published: Mapping[str, Tensor], skeleton: Skeleton) -> Im
     logit_scale = take("logit_scale").flatten() if "logit_scale" in source else None
     if logit_scale is not None and family == "gap":
         if not (logit_scale > 0).all():
-            raise ValueError(f"logit_scale: got {logit_scale.tolist()}, expected factors above 0; GAP multiplies them in")
+            raise ValueError(
+                f"logit_scale: got {logit_scale.tolist()}, expected factors above 0; GAP multiplies them in"
+            )
         logit_scale = logit_scale.log()
     return ImportedWeights(
         family=family,
@@ -256,7 +258,11 @@ def _expected_heads(source: Mapping[str, Tensor], family: Family, channels: int)
         return {}
     head = f"linear_head.{_text_head(source) or 'ViT-B/32'}"
     text = len(source[f"{head}.bias"]) if f"{head}.bias" in source else 512
-    shapes = {f"{head}.weight": (text, channels), f"{head}.bias": (text,), "logit_scale": (1, 5 if family == "gap" else 4)}
+    shapes = {
+        f"{head}.weight": (text, channels),
+        f"{head}.bias": (text,),
+        "logit_scale": (1, 5 if family == "gap" else 4),
+    }
     if family == "bpi":
         for number in (1, 2, 3):
             for name, size in (("wq", channels), ("wk", channels), ("wv", channels), ("proj", text)):

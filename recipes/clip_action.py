@@ -15,7 +15,7 @@ from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
 from torchlight.task import Loaders, Metric, Prediction
 
-_SPLITS_OF_PHASE = {"train": ("train", "val"), "test": ("val", "test")}
+_SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("val", "test")}
 
 
 class ClipRun(RunConfig):
@@ -37,7 +37,7 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
     return Recipe(
         schema=ClipRun,
         default_config=Path(__file__).parent.parent / default_config,
-        phases=("train", "test"),
+        phases=("train", "validate", "test"),
         build_loaders=_loaders,
         build_task=_task,
         build_metrics=_metrics,

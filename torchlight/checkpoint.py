@@ -3,6 +3,7 @@
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -37,7 +38,7 @@ class Checkpoint:
         training: optimiser and gradient scaler states, running means of the epoch; None where training cannot go on.
         best: (value, epoch) of the best epochs so far, best first.
         processes: how many processes trained.
-        chosen_by: how the weights were selected, e.g. ``last of 30 epochs``, ``best val/top1 = 93.10 of 30 epochs``.
+        chosen_by: how the weights were selected, e.g. ``best val/top1 = 93.10 at epoch 12 of 30``.
         calibrated: ``Task.calibrate`` has been called on these weights.
         config: the resolved config of the run, plain.
         extra: what the task says of itself.
@@ -85,14 +86,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; train first (--phase train) or give --weights FILE")
+    # Read first: torch's reader reports a cut-off file as an OSError, as if the disk had failed.
+    file = io.BytesIO(path.read_bytes())
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: refused: got a pickle with more than tensors and plain values in it (it could run code), or a "
             "damaged file; expected a checkpoint of this program"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"{path}: got an unreadable file ({reason}), expected a checkpoint") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

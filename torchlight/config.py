@@ -8,9 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from typing_extensions import Self
 
 from torchlight.yaml_tree import flatten, format_yaml, merge, override_tree, read_tree
 
@@ -136,14 +135,6 @@ class TrainConfig(StrictConfig):
     keep_best: int = Field(default=1, ge=1)
     log_every: int = Field(default=20, ge=1)
 
-    @model_validator(mode="after")
-    def _warms_up_before_the_end(self) -> Self:
-        if self.schedule.warmup_epochs >= self.epochs and self.schedule.warmup_epochs > 0:
-            raise ValueError(
-                f"schedule.warmup_epochs: got {self.schedule.warmup_epochs}, expected fewer than epochs ({self.epochs})"
-            )
-        return self
-
     @property
     def evaluated_splits(self) -> tuple[str, ...]:
         """The splits evaluated while training, each once."""
@@ -230,7 +221,7 @@ def _explain_one(detail: ErrorDetails, schema: type[StrictConfig], tree: Mapping
         case "missing":
             return f"{where}: missing; give it in a config file or as {where}=VALUE"
         case "union_tag_not_found":
-            names = _names_at(schema, tree, path)
+            names = _names_at(schema, path)
             return f"{where}.name: missing; expected one of {', '.join(names)}"
         case "union_tag_invalid":
             return f"{where}.name: got {context['tag']!r}, expected one of {context['expected_tags']}"
@@ -268,7 +259,7 @@ def _sections_in(annotation: Any) -> Iterator[type[StrictConfig]]:
         yield from _sections_in(inner)
 
 
-def _sections_at(schema: type[StrictConfig], tree: Any, path: Sequence[str]) -> list[type[StrictConfig]]:
+def _sections_at(schema: type[StrictConfig], path: Sequence[str]) -> list[type[StrictConfig]]:
     """The sections that may stand at a path."""
     sections = [schema]
     for key in path:
@@ -285,13 +276,13 @@ def _keys_at(schema: type[StrictConfig], tree: Mapping[str, Any], path: Sequence
     for key in path:
         here = here.get(key) if isinstance(here, Mapping) else None
     name = here.get("name") if isinstance(here, Mapping) else None
-    sections = _sections_at(schema, tree, path)
+    sections = _sections_at(schema, path)
     named = [section for section in sections if name in _names_of(section)]
     return list(dict.fromkeys(key for section in named or sections for key in section.model_fields))
 
 
-def _names_at(schema: type[StrictConfig], tree: Mapping[str, Any], path: Sequence[str]) -> list[str]:
-    return [name for section in _sections_at(schema, tree, path) for name in _names_of(section)]
+def _names_at(schema: type[StrictConfig], path: Sequence[str]) -> list[str]:
+    return [name for section in _sections_at(schema, path) for name in _names_of(section)]
 
 
 def _names_of(section: type[StrictConfig]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchlight.checkpoint import Checkpoint, Progress, load_checkpoint, load_state, save_checkpoint
 from torchlight.config import RunConfig, SelectBest, plain_config
@@ -23,7 +24,7 @@ from torchlight.distributed import (
 )
 from torchlight.evaluation import autocast, evaluate, predict
 from torchlight.log import LossMeter, ScalarWriter
-from torchlight.optim import WeightAverage, build_optimiser, clip_gradient, learning_rate, set_learning_rate
+from torchlight.optim import WeightAverage, build_optimiser, learning_rate, set_learning_rate
 from torchlight.progress import progress_bar
 from torchlight.run_dir import RunDir
 from torchlight.seed import sample_seed, seed_all
@@ -147,7 +148,7 @@ class Engine:
         average_gradients(self._parameters)
         self._scaler.unscale_(self._optimiser)
         if train.clip_gradient is not None:
-            norm = clip_gradient(self._parameters, train.clip_gradient)
+            norm = nn.utils.clip_grad_norm_(self._parameters, train.clip_gradient)
             if (step + 1) % train.log_every == 0:
                 scalars.add({"train_step/gradient_norm": float(norm)}, step + 1)
         self._scaler.step(self._optimiser)
@@ -205,10 +206,12 @@ class Engine:
         ranking = sorted((*self._best, (value, epoch + 1)), key=lambda entry: (sign * entry[0], entry[1]))
         kept, dropped = ranking[: self._run.train.keep_best], ranking[self._run.train.keep_best :]
         self._best = tuple(kept)
+        warning = "; chosen on TEST" if select.split == "test" else ""
+        chosen_by = f"best {select.metric} = {value:.2f} at epoch {epoch + 1} of {self._run.train.epochs}{warning}"
         if self._run.train.keep_best > 1 and (value, epoch + 1) in kept:
-            self._save(self._run_dir.best_of_epoch(epoch + 1), is_resumable=False)
+            self._save(self._run_dir.best_of_epoch(epoch + 1), chosen_by)
         if kept[0] == (value, epoch + 1):
-            self._save(self._run_dir.best, is_resumable=False)
+            self._save(self._run_dir.best, chosen_by)
         for _, old in dropped:
             if is_main():
                 self._run_dir.best_of_epoch(old).unlink(missing_ok=True)
@@ -217,16 +220,8 @@ class Engine:
         if is_main():
             self._run_dir.add_row({"epoch": epoch + 1, "split": split, "seed": self._run.seed, **values})
 
-    def _chosen_by(self, is_best: bool) -> str:
-        select, epochs = self._run.train.select, self._run.train.epochs
-        if not (is_best and isinstance(select, SelectBest)):
-            return f"last of {epochs} epochs: nothing was chosen"
-        value, epoch = self._best[0]
-        warning = "; chosen on TEST" if select.split == "test" else ""
-        return f"best {select.metric} = {value:.2f} at epoch {epoch} of {epochs}{warning}"
-
-    def _save(self, path: Path, is_resumable: bool = True) -> None:
-        """Write the state as it is between two steps: all of it, or only what predicts."""
+    def _save(self, path: Path, chosen_by: str | None = None) -> None:
+        """Write the state as it is between two steps: all of it, or, of a chosen epoch, only what predicts."""
         self._meter.flush()
         broadcast_module(self._task, buffers_only=True)
         broadcast_module(self._judged, buffers_only=True)
@@ -234,22 +229,21 @@ class Engine:
         training = {"optimiser": self._optimiser.state_dict(), "scaler": self._scaler.state_dict(), "sums": sums}
         if not is_main():
             return
-        is_best = not is_resumable
-        progress = self._progress
-        if is_best:
-            # A best epoch is complete, though the run has not gone on to the next one yet.
+        progress, epochs = self._progress, self._run.train.epochs
+        if chosen_by is not None:
+            # A chosen epoch is complete, though the run has not gone on to the next one yet.
             progress = Progress(epoch=progress.step // self._steps_per_epoch, step=progress.step)
         save_checkpoint(
             path,
             Checkpoint(
                 task=self._task.state_dict(),
                 average=None if self._average is None else self._average.task.state_dict(),
-                training=training if is_resumable else None,
+                training=training if chosen_by is None else None,
                 progress=progress,
                 best=self._best,
                 seed=self._run.seed,
                 processes=world_size(),
-                chosen_by=self._chosen_by(is_best),
+                chosen_by=chosen_by or f"last: after {progress.epoch} of {epochs} epochs, nothing chosen",
                 calibrated=False,
                 config=plain_config(self._run),
                 dataset=self._loaders.dataset,

@@ -15,6 +15,7 @@ from typing import Generic, NoReturn, TypeVar
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
+from torchlight.allocator import keep_freed_memory
 from torchlight.atomic import remove_unfinished, write_atomically
 from torchlight.checkpoint import Checkpoint, file_sha256, load_checkpoint, load_state
 from torchlight.command_line import Command, parse_command
@@ -43,7 +44,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=RunConfig)
 # Seconds that a process which is not the main one waits before it speaks of its error.
 _PATIENCE = 5.0
-_PHASES = ("train", "test")
+_PHASES = ("train", "validate", "test")
 # A resumed run may differ in these: they say where and how loudly it runs, not what it computes.
 _HARMLESS = ("work_dir", "device", "phases", "save_score", "train.save_every_steps", "train.log_every")
 
@@ -56,7 +57,7 @@ class Recipe(Generic[R]):
 
     Args:
         schema: the config; default_config: the file used when ``--config`` is not given.
-        phases: what the door offers, of ``train`` and ``test``.
+        phases: what the door offers, of ``train``, ``validate`` (test on split ``val`` alone) and ``test``.
         build_loaders: (config, phases to run) -> data.
         build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
             (frozen text features) need not be computed.
@@ -198,6 +199,8 @@ class _Run(Generic[R]):
 def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
     if config.deterministic:
         make_deterministic()
     run_dir = RunDir(Path(config.work_dir))
@@ -219,7 +222,7 @@ def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) 
                 # What is tested next is what has just been trained, not what training began with.
                 weights = None
             else:
-                _test(run, weights)
+                _test(run, weights, ("val",) if phase == "validate" else tuple(loaders.evaluation))
     return 0
 
 
@@ -269,7 +272,7 @@ def _train(run: _Run[R], resume: Checkpoint | None, weights: Path | None) -> Non
     barrier()
 
 
-def _test(run: _Run[R], weights: Path | None) -> None:
+def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
     config, loaders, run_dir = run.config, run.loaders, run.run_dir
     selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
     path = selected if weights is None else weights
@@ -286,8 +289,10 @@ def _test(run: _Run[R], weights: Path | None) -> None:
     load_state(task, checkpoint.weights, str(path))
     task.to(run.device)
     sha = file_sha256(path)
-    for split, loader in loaders.evaluation.items():
-        result = evaluate(task, loader, run.metrics, split, run.device, config.train.precision)
+    for split in splits:
+        if split not in loaders.evaluation:
+            raise ValueError("validate: got no split 'val', expected one; hold someone out of training for it")
+        result = evaluate(task, loaders.evaluation[split], run.metrics, split, run.device, config.train.precision)
         if not is_main():
             continue
         run_dir.replace_row(outcome_row(result, checkpoint, path.name, sha), key=("split", "checkpoint_sha"))

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
-from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from typing_extensions import assert_never
 
@@ -107,8 +106,3 @@ class WeightAverage:
                 average.lerp_(current[name], weight)
             else:
                 average.copy_(current[name])
-
-
-def clip_gradient(parameters: list[nn.Parameter], limit: float | None) -> torch.Tensor:
-    """Scale the whole gradient down to a norm of at most ``limit``; returns the norm it had."""
-    return nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit)

@@ -24,7 +24,8 @@ from model.adjacency import spatial_graph
 from model.encoders.contract import Encoder, Tokens
 
 import os
-PIECE = int(os.environ.get('PIECE', 4))
+
+PIECE = int(os.environ.get("PIECE", 4))
 AbsentBodies = Literal["masked", "published"]
 
 
@@ -78,7 +79,7 @@ class _Rows:
 
 
 class _NormActivate(torch.autograd.Function):
-    """Batch norm over rows that count differently, plus residual, plus ReLU, with statistics in at least float32."""
+    """Batch norm over rows that count differently, plus residual, plus ReLU, with arithmetic in at least float32."""
 
     @staticmethod
     def forward(
@@ -96,15 +97,19 @@ class _NormActivate(torch.autograd.Function):
         size = x.shape[2] * x.shape[3]
         share = _shares(count, x, accurate)
         mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
-        centred = x - _per_channel(mean, x)
-        variance = (torch.linalg.vector_norm(centred, dim=(2, 3), dtype=accurate).square() * share).sum(0) / size
+        middle = _per_channel(mean)
+        squares = [torch.linalg.vector_norm(x[some] - middle, dim=(2, 3)).square() for some in _pieces(x)]
+        variance = (torch.cat(squares) * share).sum(0) / size
         inverse = (variance + eps).rsqrt()
-        y = torch.addcmul(_per_channel(bias, x), centred, _per_channel(weight * inverse, x))
-        if residual is not None:
-            y += residual
-        if has_relu:
-            y.relu_()
-        ctx.save_for_backward(centred, y if has_relu else None, weight, inverse, share)
+        scale = weight * inverse
+        shift = _per_channel(bias - mean * scale)
+        y = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for some in _pieces(x):
+            piece = torch.mul(x[some], _per_channel(scale)).add_(shift)
+            if residual is not None:
+                piece += residual[some]
+            y[some] = piece.relu_() if has_relu else piece
+        ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
         ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
@@ -112,27 +117,24 @@ class _NormActivate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        centred, y, weight, inverse, share = ctx.saved_tensors
+        x, y, weight, mean, inverse, share = ctx.saved_tensors
         if y is not None:
             grad = torch.ops.aten.threshold_backward(grad, y, 0)
+        middle = _per_channel(mean)
+        products = [(x[some] - middle).mul_(grad[some]).sum((2, 3)) for some in _pieces(x)]
         grad_bias = grad.sum((2, 3), dtype=share.dtype).sum(0)
-        grad_weight = (grad * centred).sum((2, 3), dtype=share.dtype).sum(0) * inverse
+        grad_weight = torch.cat(products).sum(0) * inverse
         scale = weight * inverse
-        size = centred.shape[2] * centred.shape[3]
-        through_mean = -(share / size) * (scale * grad_bias)
-        through_variance = -(share / size) * (scale * inverse * grad_weight)
-        grad_x = torch.addcmul(_per_row(through_mean, grad), centred, _per_row(through_variance, grad))
-        grad_x.addcmul_(grad, _per_channel(scale, grad))
-        return (
-            grad_x,
-            grad_weight.to(weight.dtype),
-            grad_bias.to(weight.dtype),
-            torch.zeros_like(weight),
-            grad if ctx.has_residual else None,
-            None,
-            None,
-            None,
-        )
+        share = share / (x.shape[2] * x.shape[3])
+        slope = -share * (scale * inverse * grad_weight)
+        constant = (-share * (scale * grad_bias) - slope * mean)[:, :, None, None]
+        slope = slope[:, :, None, None]
+        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for some in _pieces(x):
+            piece = torch.mul(x[some], slope[some]).add_(constant[some])
+            grad_x[some] = piece.addcmul_(grad[some], _per_channel(scale))
+        residual = grad if ctx.has_residual else None
+        return grad_x, grad_weight, grad_bias, torch.zeros_like(weight), residual, None, None, None
 
 
 def _shares(count: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -142,12 +144,8 @@ def _shares(count: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
     return (count.to(dtype) / count.sum()).unsqueeze(1)
 
 
-def _per_channel(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like.dtype).view(1, -1, 1, 1)
-
-
-def _per_row(value: Tensor, like: Tensor) -> Tensor:
-    return value.to(like.dtype)[:, :, None, None]
+def _per_channel(value: Tensor) -> Tensor:
+    return value.view(1, -1, 1, 1)
 
 
 class _Norm(nn.Module):
@@ -265,7 +263,7 @@ class _GraphLayer(nn.Module):
             widen_scale, widen_shift = self.widen_norm.folded(self.widen.bias)
             residual = _mix(self.widen.weight * widen_scale.unsqueeze(1), x)
             shift = shift + widen_shift
-        return self._listen(x, scale, residual + _per_channel(shift, residual)).relu_()
+        return self._listen(x, scale, residual + _per_channel(shift)).relu_()
 
     def _listen(self, x: Tensor, scale: Tensor | None, start: Tensor | None) -> Tensor:
         """start + scale * sum over subsets of topology x values."""
@@ -368,34 +366,41 @@ def _through(matrix: Tensor, x: Tensor) -> Tensor:
 
 
 class _PoolTime(torch.autograd.Function):
-    """Maximum over a frame and its two neighbours; of equal ones the earliest takes the gradient, as in max-pooling."""
+    """Maximum over a frame and its two neighbours; of equal ones the earliest takes the gradient, as in max-pooling.
+
+    Clips are put in one long row with -inf between them, so that each step is one pass over contiguous memory.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, stride: int) -> Tensor:
-        y = x.clone()
-        torch.maximum(y[..., 1:], x[..., :-1], out=y[..., 1:])
-        y[..., :-1].copy_(torch.maximum(y[..., :-1], x[..., 1:]))
-        y = y[..., ::stride].contiguous()
-        ctx.save_for_backward(x, y)
-        ctx.stride = stride
-        return y
+        frames = x.shape[3]
+        padded = functional.pad(x, (0, 1), value=-torch.inf)
+        line = padded.flatten()
+        pairs = torch.maximum(line[:-1], line[1:])
+        best = line.clone()
+        best[0] = pairs[0]
+        torch.maximum(pairs[:-1], pairs[1:], out=best[1:-1])
+        ctx.save_for_backward(line, best)
+        ctx.shape, ctx.stride = padded.shape, stride
+        return best.view(padded.shape)[..., :frames:stride].contiguous()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, y = ctx.saved_tensors
-        stride = ctx.stride
-        grad_x = torch.zeros_like(x)
-        open_grad = grad.clone()
-        for shift in (-1, 0, 1):
-            # Output k looks at input stride * k + shift; only those inside the clip.
-            first = 1 if shift < 0 else 0
-            last = min(y.shape[3], (x.shape[3] - 1 - shift) // stride + 1)
-            inputs = slice(first * stride + shift, (last - 1) * stride + shift + 1, stride)
-            share = torch.where(x[..., inputs] == y[..., first:last], open_grad[..., first:last], 0)
-            grad_x[..., inputs] += share
-            open_grad[..., first:last] -= share
-        return grad_x, None
+        line, best = ctx.saved_tensors
+        frames = ctx.shape[3] - 1
+        spread = grad.new_zeros(ctx.shape)
+        spread[..., :frames : ctx.stride] = grad
+        left = spread.flatten()
+        grad_line = torch.zeros_like(left)
+        earlier = torch.where(line[:-1] == best[1:], left[1:], 0)
+        grad_line[:-1] = earlier
+        left[1:] -= earlier
+        own = torch.where(line == best, left, 0)
+        grad_line += own
+        left -= own
+        grad_line[1:] += left[:-1]
+        return grad_line.view(ctx.shape)[..., :frames], None
 
 
 class _TemporalLayer(nn.Module):
@@ -431,7 +436,7 @@ class _TemporalLayer(nn.Module):
             hidden = self.reduce_norm(reduced, offset, count)
             near_weight, far_weight = self.near.weight, self.far.weight
         else:
-            hidden = (reduced + _per_channel(reduce_shift, reduced)).relu_()
+            hidden = (reduced + _per_channel(reduce_shift)).relu_()
             near_weight = self.near.weight * scale[:width, None, None, None]
             far_weight = self.far.weight * scale[width : 2 * width, None, None, None]
         near, far, pooled = hidden.split(width, dim=1)
@@ -441,8 +446,8 @@ class _TemporalLayer(nn.Module):
         if self.training:
             z = torch.cat([near, far, pooled, point], dim=1)
             return self.norm(z, offsets, count, residual)  # type: ignore[no-any-return]
-        pooled = pooled * _per_channel(scale[2 * width : 3 * width], pooled)
-        z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift, point)
+        pooled = pooled * _per_channel(scale[2 * width : 3 * width])
+        z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift)
         assert z.shape[1] == channels
         return (z if residual is None else z + residual).relu_()
 
@@ -475,7 +480,7 @@ class _Block(nn.Module):
             return self.shortcut_norm(y, self.shortcut.bias, count, has_relu=False)  # type: ignore[no-any-return]
         scale, shift = self.shortcut_norm.folded(self.shortcut.bias)
         y = _mix(self.shortcut.weight * scale.unsqueeze(1), x)
-        return y + _per_channel(shift, y)
+        return y + _per_channel(shift)
 
 
 def _linear(inputs: int, outputs: int, copies: int = 1) -> nn.Linear:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, mirrored
 from feeders.skeleton import Skeleton
 from model.class_texts import ClassTexts, TunedTexts, build_class_texts, class_texts_of_state, text_table
 from model.losses import ClipLossConfig, contrastive_loss, cosine
@@ -32,9 +32,11 @@ class InferenceConfig(StrictConfig):
 
     Args:
         text_weight: 0 is the classifier alone; ``validation`` chooses among fixed values on validation predictions.
+        mirror: predict each clip and its mirror image, and average.
     """
 
     text_weight: Annotated[float, Field(ge=0)] | Literal["validation"] = 0.0
+    mirror: bool = False
 
 
 class ClipActionTask(Task):
@@ -50,6 +52,7 @@ class ClipActionTask(Task):
     def __init__(
         self,
         network: PartClip,
+        skeleton: Skeleton,
         texts: ClassTexts | None,
         loss: ClipLossConfig,
         inference: InferenceConfig,
@@ -57,6 +60,7 @@ class ClipActionTask(Task):
     ) -> None:
         super().__init__()
         self.network = network
+        self.skeleton = skeleton
         self.texts = texts
         self.loss = loss
         self.facts = dict(facts)
@@ -96,7 +100,7 @@ class ClipActionTask(Task):
             "slots": list(network.slot_names),
             "text_tower": tower_name(text),
         }
-        return cls(network, texts, loss, inference, facts)
+        return cls(network, skeleton, texts, loss, inference, facts)
 
     @property
     def text_weight(self) -> float:
@@ -124,14 +128,23 @@ class ClipActionTask(Task):
         Shapes (outputs):
             logits, classifier: (N, K); similarity: (N, 1+P, K) cosines to the class texts, 0 where a slot is absent
         """
-        output = self.network(batch)
-        classifier = output.logits.float()
+        classifier, similarity = self._scores(batch)
+        if self.inference.mirror:
+            of_image = self._scores(mirrored(batch, self.skeleton))
+            classifier, similarity = (classifier + of_image[0]) / 2, (similarity + of_image[1]) / 2
         outputs = {"logits": classifier}
-        if output.text is not None:
-            similarity = self._similarity(output.text)
-            fused = fuse(classifier, similarity, output.text.scale, self.text_weight)
+        if self.texts is not None:
+            fused = fuse(classifier, similarity, self.network.scale(), self.text_weight)
             outputs = {"logits": fused, "classifier": classifier, "similarity": similarity}
         return Prediction(batch.sample_id, batch.label, outputs)
+
+    def _scores(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
+        """Classifier logits (N, K) and text similarity (N, 1+P, K); without texts the latter has no slots."""
+        output = self.network(batch)
+        classifier = output.logits.float()
+        if output.text is None:
+            return classifier, classifier.new_zeros(len(batch), 0, classifier.shape[1])
+        return classifier, self._similarity(output.text)
 
     def calibrate(self, validation: Prediction) -> None:
         """Choose the weight of the texts by top-1 on validation predictions; of equals, the smallest."""

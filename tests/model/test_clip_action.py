@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import model.class_texts
 import model.part_clip
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, mirrored
 from feeders.skeleton import KINECT20
 from model.encoders.contract import Encoder
 from model.losses import ClipLossConfig
@@ -17,6 +17,7 @@ from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig, fuse
 from model.text_tower import TextConfig
 from tests.model.stand_in import PointEncoder, clips
+from torchlight.distributed import average_gradients, join_processes, leave_processes
 from torchlight.task import Prediction
 
 PROMPTS = str(Path(__file__).parent / "prompts.yaml")
@@ -32,14 +33,18 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _task(
-    text: dict[str, Any] | None = None, loss: dict[str, Any] | None = None, weight: object = 0.0, **more: Any
+    text: dict[str, Any] | None = None,
+    loss: dict[str, Any] | None = None,
+    weight: object = 0.0,
+    mirror: bool = False,
+    **more: Any,
 ) -> ClipActionTask:
     torch.manual_seed(0)
     return ClipActionTask.build(
         model=PartClipConfig(heads=4),
         text=TextConfig(**{"tower": "toy", "prompts": PROMPTS, **(text or {})}),
         loss=ClipLossConfig(**(loss or {})),
-        inference=InferenceConfig(text_weight=weight),
+        inference=InferenceConfig(text_weight=weight, mirror=mirror),
         skeleton=KINECT20,
         class_names=NAMES,
         bodies=2,
@@ -211,3 +216,42 @@ def test_facts_describe_the_checkpoint() -> None:
 def test_scalars_say_where_the_temperatures_stand() -> None:
     scalars = _task().train().training_step(clips()).scalars
     assert scalars["scale/whole"].log().item() == pytest.approx(log(1 / 0.07), rel=1e-5)
+
+
+def _share_of_gradients(rank: int, folder: str) -> None:
+    """One of two processes: its half of the batch, with the engine's averaging."""
+    join_processes(torch.device("cpu"), f"file://{folder}/meet", rank, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        gradients = _gradients(_reordered(clips(), [[4, 1], [0, 5, 2, 3]][rank]), patch)
+    torch.save(gradients, Path(folder) / f"{rank}.pt")
+    leave_processes()
+
+
+def _gradients(batch: SkeletonBatch, patch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """Of the contrastive losses alone: the classifier's mean is over each process's own clips."""
+    patch.setattr(model.part_clip, "build_encoder", lambda *_: PointEncoder(KINECT20))
+    patch.setattr(torch, "rand", lambda count, dtype: torch.full((count,), 0.3, dtype=dtype))
+    task = _task({"freeze": False}).train()
+    losses = task.training_step(batch).losses
+    sum(loss for name, loss in losses.items() if name != "classification").backward()
+    parameters = list(task.parameters())
+    average_gradients(parameters)
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+
+
+def test_two_processes_contrast_as_one_does_with_the_whole_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.multiprocessing.spawn(_share_of_gradients, (str(tmp_path),), nprocs=2)
+    alone = _gradients(clips(), monkeypatch)
+    for rank in range(2):
+        assert_close(torch.load(tmp_path / f"{rank}.pt", weights_only=True), alone)
+
+
+def test_with_mirror_averaging_a_clip_and_its_image_are_one() -> None:
+    batch, plain, averaged = clips(), _task(weight=0.5).eval(), _task(weight=0.5, mirror=True).eval()
+    image = mirrored(batch, KINECT20)
+    for name, value in averaged.predict(batch).outputs.items():
+        assert_close(value, averaged.predict(image).outputs[name])
+        if name != "logits":
+            assert_close(value, (plain.predict(batch).outputs[name] + plain.predict(image).outputs[name]) / 2)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from tests.torchlight.toy_recipe import ToyTask
 from torchlight.atomic import SUFFIX, remove_unfinished, write_atomically
 from torchlight.checkpoint import Checkpoint, Progress, load_checkpoint, load_state, save_checkpoint

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from torchlight.config import (
     AdamWConfig,
     CosineSchedule,
@@ -51,7 +52,7 @@ def loaded(minimal: Path, *overrides: str) -> Run:
 
 
 def refusal(minimal: Path, *overrides: str) -> str:
-    with pytest.raises(ValueError, match="") as caught:
+    with pytest.raises(ValueError, match=r"config|override") as caught:
         loaded(minimal, *overrides)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -86,6 +87,7 @@ runs = st.builds(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(runs)
 def test_a_dumped_config_loads_to_an_equal_one(tmp_path_factory: pytest.TempPathFactory, run: Run) -> None:
     path = tmp_path_factory.mktemp("dump") / "config.yaml"
@@ -101,6 +103,7 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(words, trees, max_size=4))
 def test_yaml_of_a_plain_tree_reads_back_equal(tree: dict[str, object]) -> None:
     assert parse_yaml(format_yaml(tree), "tree") == tree
@@ -138,7 +141,6 @@ def test_a_wrong_value_names_key_got_and_expected(minimal: Path) -> None:
     )
     assert "train.optimiser.lr: missing" in refusal(minimal, "train.optimiser.name=adamw")
     assert "train.evaluate.1: got 3" in refusal(minimal, "train.evaluate=[val, 3]")
-    assert "train: schedule.warmup_epochs: got 9" in refusal(minimal, "train.schedule.warmup_epochs=9")
     assert "(and 1 more)" in refusal(minimal, "train.epochs=many", "seed=-1")
 
 

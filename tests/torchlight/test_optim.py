@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+
 from tests.torchlight.toy_recipe import ToyTask
 from torchlight.config import AdamWConfig, ConstantSchedule, CosineSchedule, SgdConfig, StepSchedule
 from torchlight.optim import WeightAverage, build_optimiser, learning_rate, set_learning_rate

@@ -2,6 +2,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from torchlight.seed import sample_seed, seed_all
 
 numbers = st.integers(min_value=0, max_value=2**62)

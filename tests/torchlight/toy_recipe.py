@@ -175,7 +175,7 @@ def report(run: ToyRun, prediction: Prediction, loaders: Loaders) -> str:
 RECIPE = Recipe(
     schema=ToyRun,
     default_config=Path(__file__).parent / "toy.yaml",
-    phases=("train", "test"),
+    phases=("train", "validate", "test"),
     build_loaders=build_loaders,
     build_task=build_task,
     build_metrics=build_metrics,
