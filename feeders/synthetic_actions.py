@@ -22,6 +22,7 @@ class Take:
 
     Args:
         person: the performer.
+        side: 0 where the left hand and foot lead, 1 where the right ones do; mostly the person's main side.
         amplitude: how large, around 1; the person's own times the day's.
         cycles: repetitions of what is repeated.
         start: share of the clip before the action sets in.
@@ -34,6 +35,7 @@ class Take:
     """
 
     person: Person
+    side: int
     amplitude: float
     cycles: float
     start: float
@@ -45,7 +47,7 @@ class Take:
     @property
     def gate(self) -> Array:
         """(T,) from 0 at rest to 1 in action and back."""
-        edge = 0.3 * (self.stop - self.start)
+        edge = 0.2 * (self.stop - self.start)
         return _ease((self.time - self.start) / edge) * _ease((self.stop - self.time) / edge)
 
     @property
@@ -65,10 +67,11 @@ def draw_take(person: Person, frames: int, rng: np.random.Generator) -> Take:
     time = np.linspace(0.0, 1.0, frames)
     return Take(
         person=person,
+        side=person.main_side if rng.random() < 0.75 else 1 - person.main_side,
         amplitude=float(person.amplitude * rng.uniform(0.85, 1.15)),
         cycles=rng.uniform(1.6, 3.6),
-        start=rng.uniform(0.0, 0.22),
-        stop=rng.uniform(0.78, 1.0),
+        start=rng.uniform(0.0, 0.15),
+        stop=rng.uniform(0.85, 1.0),
         first_beat=rng.uniform(0.0, 2.0 * np.pi),
         rest=_draw_rest(person, frames, rng),
         time=time,
@@ -85,11 +88,11 @@ def wander(frames: int, size: int, rng: np.random.Generator) -> Array:
 
 def _draw_rest(person: Person, frames: int, rng: np.random.Generator) -> Pose:
     idle = wander(frames, 16, rng)
-    start = rng.normal(size=9)
+    start = rng.normal(size=8)
     torso = 0.025 * idle[:, 0:3] + [person.slouch, 0.12 * start[0], 0.03 * start[1]]
     head = 0.04 * idle[:, 3:6] + [person.head_bow, 0.2 * start[2], 0.05 * start[3]]
     hang = np.array([person.arms_out, person.elbow_bend - 0.97, 0.04])
-    offset = np.array([[0.06, 0.0, 0.08], [0.06, 0.0, 0.08]]) * start[4:6, None]
+    offset = np.array([0.06, 0.0, 0.08]) * start[4:6, None]
     wrist = 0.025 * idle[:, 6:12].reshape(frames, 2, 3) + hang + offset
     ankle = np.zeros((frames, 2, 3))
     ankle[:, :, 2] = 0.06 * start[6:8]
@@ -122,7 +125,7 @@ def _arm_to(pose: Pose, side: int, target: Array, gate: Array) -> Pose:
 def _wave(take: Take) -> Pose:
     swing = 0.28 * take.amplitude * np.sin(take.beat)
     target = np.stack([0.3 + swing, np.full_like(swing, 0.4 * take.amplitude), np.full_like(swing, 0.35)], axis=1)
-    return _arm_to(take.rest, take.person.main_side, target, take.gate)
+    return _arm_to(take.rest, take.side, target, take.gate)
 
 
 def _palms(take: Take, apart: Array, slide: Array) -> Pose:
@@ -146,16 +149,15 @@ def _rub_hands(take: Take) -> Pose:
 
 
 def _nod(take: Take) -> Pose:
-    return _move_head(take, np.array([0.75, 0.0, 0.0]))
+    return _move_head(take, 0.5 * (1.0 - np.cos(take.beat)), np.array([0.9, 0.0, 0.0]))
 
 
 def _shake_head(take: Take) -> Pose:
-    return _move_head(take, np.array([0.0, 0.9, 0.45]))
+    return _move_head(take, np.sin(take.beat), np.array([0.0, 0.9, 0.5]))
 
 
-def _move_head(take: Take, swing: Array) -> Pose:
-    oscillation = take.amplitude * take.gate * np.sin(take.beat)
-    return replace(take.rest, head=take.rest.head + oscillation[:, None] * swing)
+def _move_head(take: Take, course: Array, swing: Array) -> Pose:
+    return replace(take.rest, head=take.rest.head + (take.amplitude * take.gate * course)[:, None] * swing)
 
 
 def _kick_forward(take: Take) -> Pose:
@@ -169,8 +171,8 @@ def _stamp_foot(take: Take) -> Pose:
 def _move_leg(take: Take, travel: Array, toes: float) -> Pose:
     lift = take.amplitude * take.gate * (1.0 - np.cos(take.beat)) / 2.0
     ankle, pitch = take.rest.ankle.copy(), take.rest.toes.copy()
-    ankle[:, take.person.main_side] += lift[:, None] * travel
-    pitch[:, take.person.main_side] += lift * toes
+    ankle[:, take.side] += lift[:, None] * travel
+    pitch[:, take.side] += lift * toes
     return replace(take.rest, ankle=ankle, toes=pitch)
 
 
@@ -179,11 +181,11 @@ def _point_forward(take: Take) -> Pose:
 
 
 def _show_stop(take: Take) -> Pose:
-    return _hold_out(take, bend=3.0)
+    return _hold_out(take, bend=5.0)
 
 
 def _hold_out(take: Take, bend: float) -> Pose:
-    side, gate = take.person.main_side, take.gate
+    side, gate = take.side, take.gate
     pose = _arm_to(take.rest, side, np.array([0.02, 0.05 * take.amplitude, 0.95]), gate)
     hand = pose.hand.copy()
     hand[:, side] += gate * bend
@@ -220,9 +222,9 @@ def _pick_up(take: Take) -> Pose:
     )
     # Straight down in the world, as the bowed chest sees it.
     down = np.stack([np.full_like(bow, 0.02), -np.cos(bow), np.sin(bow)], axis=1)
-    pose = _arm_to(pose, take.person.main_side, 0.97 * down, take.gate)
+    pose = _arm_to(pose, take.side, 0.97 * down, take.gate)
     on_the_thigh = np.array([0.0, -0.72, 0.5])
-    return _arm_to(pose, 1 - take.person.main_side, on_the_thigh, take.gate)
+    return _arm_to(pose, 1 - take.side, on_the_thigh, take.gate)
 
 
 def walk(take: Take) -> Pose:
@@ -295,7 +297,7 @@ def _be_pushed(take: Take) -> Pose:
     """A late stagger back: the torso gives way, the arms fly up, one foot steps behind."""
     give = _ease((take.time - take.start) / (take.stop - take.start) * 2.0 - 0.8)
     ankle = take.rest.ankle.copy()
-    ankle[:, take.person.main_side, 2] -= 0.35 * give
+    ankle[:, take.side, 2] -= 0.35 * give
     pose = replace(
         take.rest,
         torso=take.rest.torso - (0.3 * give)[:, None] * [1.0, 0.0, 0.0],

@@ -52,7 +52,7 @@ class Person:
     """One individual: build, rest pose, temperament and gait, the same in everything the person does.
 
     Args:
-        main_side: 0 where the left hand and foot lead, 1 where the right ones do.
+        main_side: 0 for a left-handed person, 1 for a right-handed one.
         tempo: how fast, around 1.
         amplitude: how large, around 1.
         slouch: torso bow at rest, radians.
@@ -103,13 +103,13 @@ def draw_person(rng: np.random.Generator) -> Person:
         foot=bone(0.075),
         spine_low=bone(0.165),
         spine_high=bone(0.125),
-        neck=bone(0.045),
+        neck=bone(0.05),
         head=bone(0.09),
         shoulder=bone(0.105),
         hip=bone(0.05),
         upper_arm=bone(0.172),
         forearm=bone(0.146),
-        hand=bone(0.05),
+        hand=bone(0.055),
     )
     return Person(
         build=build,
@@ -173,7 +173,7 @@ def world_joints(person: Person, pose: Pose, origin: Array, facing: float) -> Ar
     joints: dict[str, Array] = {"spine_base": pelvis}
     joints["spine_middle"] = pelvis + _rotation(pose.torso / 2) @ [0.0, build.spine_low, 0.0]
     joints["spine_shoulder"] = joints["spine_middle"] + chest @ [0.0, build.spine_high, 0.0]
-    joints["neck"] = joints["spine_shoulder"] + chest @ [0.0, build.neck, 0.0]
+    joints["neck"] = joints["spine_shoulder"] + chest @ _rotation(pose.head / 2) @ [0.0, build.neck, 0.0]
     # The head's centre lies ahead of the neck, so that turning the head moves it.
     joints["head"] = joints["neck"] + chest @ _rotation(pose.head) @ [0.0, 0.9 * build.head, 0.44 * build.head]
     for index, side in enumerate(_SIDES):

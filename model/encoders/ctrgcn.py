@@ -105,10 +105,12 @@ class _NormActivate(torch.autograd.Function):
         shift = _per_channel(bias - mean * scale)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
         for some in _pieces(x):
-            piece = torch.mul(x[some], _per_channel(scale)).add_(shift)
+            piece = _scaled(x[some], _per_channel(scale), y[some]).add_(shift)
             if residual is not None:
                 piece += residual[some]
-            y[some] = piece.relu_() if has_relu else piece
+            if has_relu:
+                piece.relu_()
+            _settle(piece, y[some])
         ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
         ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
@@ -118,12 +120,15 @@ class _NormActivate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, inverse, share = ctx.saved_tensors
-        if y is not None:
-            grad = torch.ops.aten.threshold_backward(grad, y, 0)
-        middle = _per_channel(mean)
-        products = [(x[some] - middle).mul_(grad[some]).sum((2, 3)) for some in _pieces(x)]
-        grad_bias = grad.sum((2, 3), dtype=share.dtype).sum(0)
-        grad_weight = torch.cat(products).sum(0) * inverse
+        passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+        sums, products = [], []
+        for some in _pieces(x):
+            if y is not None:
+                torch.ops.aten.threshold_backward.grad_input(grad[some], y[some], 0, grad_input=passed[some])
+            sums.append(passed[some].sum((2, 3), dtype=share.dtype))
+            products.append(torch.mul(passed[some].to(share.dtype), x[some]).sum((2, 3)))
+        grad_bias = torch.cat(sums).sum(0)
+        grad_weight = (torch.cat(products).sum(0) - mean * grad_bias) * inverse
         scale = weight * inverse
         share = share / (x.shape[2] * x.shape[3])
         slope = -share * (scale * inverse * grad_weight)
@@ -131,10 +136,21 @@ class _NormActivate(torch.autograd.Function):
         slope = slope[:, :, None, None]
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         for some in _pieces(x):
-            piece = torch.mul(x[some], slope[some]).add_(constant[some])
-            grad_x[some] = piece.addcmul_(grad[some], _per_channel(scale))
-        residual = grad if ctx.has_residual else None
+            piece = _scaled(x[some], slope[some], grad_x[some]).add_(constant[some])
+            _settle(piece.addcmul_(passed[some], _per_channel(scale)), grad_x[some])
+        residual = passed if ctx.has_residual else None
         return grad_x, grad_weight, grad_bias, torch.zeros_like(weight), residual, None, None, None
+
+
+def _scaled(x: Tensor, scale: Tensor, home: Tensor) -> Tensor:
+    """x * scale, written home at once where home is as accurate as the product."""
+    return torch.mul(x, scale, out=home) if home.dtype == scale.dtype else x * scale
+
+
+def _settle(piece: Tensor, home: Tensor) -> None:
+    """Round a finished piece into its place, unless it was made there."""
+    if piece.dtype != home.dtype:
+        home.copy_(piece)
 
 
 def _shares(count: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -334,25 +350,31 @@ class _Listen(torch.autograd.Function):
         joints, frames = x.shape[2:]
         grad = grad.contiguous()
         grad_x, grad_features = torch.zeros_like(x), torch.empty_like(features)
-        grad_weight, grad_lift = torch.zeros_like(weight), torch.zeros_like(lift)
-        for some in _pieces(x):
+        pieces = _pieces(x)
+        # One sum per row of a piece; the rows are added at the end.
+        together = len(x[pieces[0]])
+        weight_sums = weight.new_zeros(len(weight), together, *weight.shape[1:])
+        lift_sums = lift.new_zeros(len(lift), together, *lift.shape[1:])
+        for some in pieces:
             flat, heard = x[some].flatten(2), grad[some].flatten(0, 1)
+            rows = slice(len(flat))
             for subset in range(len(weight)):
                 feature, value = features[subset, some], values[subset, some].view(-1, joints, frames)
                 topology = _through(lift[subset], feature).view(-1, joints, joints)
                 grad_value = torch.bmm(topology.transpose(1, 2), heard).view(len(flat), -1, joints * frames)
-                grad_weight[subset] += torch.bmm(grad_value, flat.transpose(1, 2)).sum(0)
+                weight_sums[subset, rows].baddbmm_(grad_value, flat.transpose(1, 2))
                 grad_x[some].flatten(2).baddbmm_(_each(weight[subset].t(), flat), grad_value)
                 grad_topology = torch.bmm(heard, value.transpose(1, 2)).view(len(flat), -1, joints * joints)
-                grad_lift[subset] += torch.bmm(grad_topology, feature.transpose(1, 2)).sum(0)
+                lift_sums[subset, rows].baddbmm_(grad_topology, feature.transpose(1, 2))
                 torch.bmm(_each(lift[subset].t(), flat), grad_topology, out=grad_features[subset, some])
         grad_offset = grad.sum(3, keepdim=True)
-        return grad_x, grad_weight, grad_lift, grad_features, grad_offset, grad if ctx.has_residual else None
+        residual = grad if ctx.has_residual else None
+        return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual
 
 
 def _pieces(x: Tensor) -> list[slice]:
-    """Rows that are worked on together: few enough for the cache of a CPU, all of them elsewhere."""
-    step = len(x) if x.device.type != "cpu" else PIECE
+    """Rows that are worked on together: few enough for the cache of a CPU; all of them where sums would be rounded."""
+    step = PIECE if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) else len(x)
     return [slice(first, first + step) for first in range(0, len(x), step)]
 
 

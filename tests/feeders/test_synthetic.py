@@ -134,7 +134,7 @@ def test_sensor_noise_moves_joints_by_centimetres() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "kinds"),
     [
-        ("nod", "shake head", ("head",)),
+        ("nod", "shake head", ("neck", "head")),
         ("kick forward", "stamp foot", ("knee", "ankle", "foot")),
         ("point forward", "show stop", HAND),
         ("clap", "rub hands", ("elbow", "wrist", *HAND)),
