@@ -70,8 +70,8 @@ def draw_take(person: Person, frames: int, rng: np.random.Generator) -> Take:
         side=person.main_side if rng.random() < 0.75 else 1 - person.main_side,
         amplitude=float(person.amplitude * rng.uniform(0.85, 1.15)),
         cycles=rng.uniform(1.6, 3.6),
-        start=rng.uniform(0.0, 0.15),
-        stop=rng.uniform(0.85, 1.0),
+        start=rng.uniform(0.0, 0.2),
+        stop=rng.uniform(0.8, 1.0),
         first_beat=rng.uniform(0.0, 2.0 * np.pi),
         rest=_draw_rest(person, frames, rng),
         time=time,
@@ -128,32 +128,32 @@ def _wave(take: Take) -> Pose:
     return _arm_to(take.rest, take.side, target, take.gate)
 
 
-def _palms(take: Take, apart: Array, slide: Array) -> Pose:
-    """Both hands before the belly, ``apart`` to each side of the middle, sliding along each other."""
+def _palms(take: Take, apart: Array, height: float, slide: Array) -> Pose:
+    """Both hands ahead at ``height``, each ``apart`` metres from the middle, sliding along each other."""
     pose, build = take.rest, take.person.build
     for side, direction in enumerate((1.0, -1.0)):
         outward = (apart - build.shoulder) / build.arm
-        target = np.stack([outward, -0.4 + 0.4 * direction * slide, 0.55 + direction * slide], axis=1)
+        target = np.stack([outward, height + 0.4 * direction * slide, 0.55 + direction * slide], axis=1)
         pose = _arm_to(pose, side, target, take.gate)
     return pose
 
 
 def _clap(take: Take) -> Pose:
     apart = 0.02 + 0.15 * take.amplitude * (1.0 + np.cos(take.beat))
-    return _palms(take, apart, np.zeros_like(apart))
+    return _palms(take, apart, -0.2, np.zeros_like(apart))
 
 
 def _rub_hands(take: Take) -> Pose:
     slide = 0.18 * take.amplitude * np.sin(take.beat)
-    return _palms(take, np.full_like(slide, 0.02), slide)
+    return _palms(take, np.full_like(slide, 0.02), -0.5, slide)
 
 
 def _nod(take: Take) -> Pose:
-    return _move_head(take, 0.5 * (1.0 - np.cos(take.beat)), np.array([0.9, 0.0, 0.0]))
+    return _move_head(take, 0.5 * (1.0 - np.cos(take.beat)), np.array([1.1, 0.0, 0.0]))
 
 
 def _shake_head(take: Take) -> Pose:
-    return _move_head(take, np.sin(take.beat), np.array([0.0, 0.9, 0.5]))
+    return _move_head(take, np.sin(take.beat), np.array([0.0, 1.1, 0.8]))
 
 
 def _move_head(take: Take, course: Array, swing: Array) -> Pose:

@@ -109,7 +109,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         hip=bone(0.05),
         upper_arm=bone(0.172),
         forearm=bone(0.146),
-        hand=bone(0.055),
+        hand=bone(0.06),
     )
     return Person(
         build=build,
@@ -117,7 +117,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         tempo=rng.uniform(0.8, 1.25),
         amplitude=rng.uniform(0.75, 1.15),
         slouch=rng.uniform(-0.03, 0.22),
-        head_bow=rng.uniform(-0.15, 0.25),
+        head_bow=rng.uniform(-0.1, 0.15),
         arms_out=rng.uniform(0.05, 0.25),
         elbow_bend=rng.uniform(0.01, 0.08),
         stance=rng.uniform(-0.02, 0.1),

@@ -8,8 +8,8 @@ from feeders.skeleton import Skeleton
 def spatial_graph(skeleton: Skeleton) -> np.ndarray:
     """Which joint hears which, in three subsets: itself, inward (a parent its children), outward (a child its parent).
 
-    Entry [u, v] is the weight with which joint u receives joint v. Inward columns are normalised (each joint reaches its one
-    parent with weight 1); outward rows are 1 / (number of children of the parent), as CTR-GCN has it.
+    Entry [u, v] is the weight with which joint u receives joint v. Inward columns are normalised (each joint reaches
+    its one parent with weight 1); outward rows are 1 / (number of children of the parent), as CTR-GCN has it.
 
     Shapes:
         returns: (3, V, V) float64

@@ -1,8 +1,9 @@
 """State dicts that CTR-GCN, GAP and BPI published, under our names.
 
-Recognised by their entries: `model.ctrgcn.Model` (CTR-GCN), `Model_lst_4part*` (GAP), `model.cross_part.Model_lst_joint/bone`
-and `model.LST.Model_lst_structure` (BPI). GAP and BPI mix the joints at the model's input (their ``A_vector``); for us that
-is a modality, so `ImportedWeights.modality` says which one to feed. Their text towers were tuned but never saved.
+Recognised by their entries: `model.ctrgcn.Model` (CTR-GCN), `Model_lst_4part*` (GAP),
+`model.cross_part.Model_lst_joint/bone` and `model.LST.Model_lst_structure` (BPI). GAP and BPI mix the joints at the
+model's input (their ``A_vector``); for us that is a modality, so `ImportedWeights.modality` says which one to feed.
+Their text towers were tuned but never saved.
 """
 
 import pickle
@@ -22,12 +23,14 @@ _BPI_PARTS = ("torso", "arms", "legs")
 _ATTENTION = {"wq": "query", "wk": "key", "wv": "value", "layer_norm": "norm", "proj": "projection"}
 _NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _MAP = ("weight", "bias")
+_K_HOP = (
+    "k-hop relative coordinates with the run's k: joint where k = 8 on NTU, bone with root: absolute where k = 1; "
+    "on NW-UCLA the published matrix runs from parent to child, so even its k = 6 is no plain joint stream"
+)
 _MODALITY: Mapping[Family, str] = {
     "ctrgcn": "the stream it was trained on: joint, bone, joint_motion or bone_motion",
-    "gap": "k-hop relative coordinates with the run's k: none (joint) where k = 8 on NTU, bone with root: absolute where k = 1; "
-    "on NW-UCLA its matrix runs from parent to child, so even k = 6 is no plain joint stream",
-    "bpi": "k-hop relative coordinates with the run's k: none (joint) where k = 8 on NTU, bone with root: absolute where k = 1; "
-    "on NW-UCLA its matrix runs from parent to child, so even k = 6 is no plain joint stream",
+    "gap": _K_HOP,
+    "bpi": _K_HOP,
     "bpi_structure": "k-hop relative coordinates with k = 1: bone with root: absolute",
 }
 
@@ -41,10 +44,12 @@ class ImportedWeights:
         modality: advice, in words: which modality the weights expect.
         encoder, classifier, whole, parts: entries of ``encoder``, ``classifier``, ``whole_projection`` and
             ``part_interaction``, named below those prefixes; empty where the family has none.
-        logit_scale: (1 + P,) log temperature factors, whole body first; None without text heads. GAP multiplies its own in
+        logit_scale: (1 + P,) log temperature factors, whole body first; None without text heads. GAP multiplies its
+        own in
             without exp, so this is their logarithm.
         text_head: name of the text tower that the heads were aligned with; None without text heads.
-        extra: heads without a counterpart here, under their published names: ``part_list.*`` of GAP (head, hand, foot, hip)
+        extra: heads without a counterpart here, under their published names: ``part_list.*`` of GAP (head, hand, foot,
+        hip)
             and of BPI's structure model (torso, arm, leg), linear maps of the part's mean feature.
         leftovers: published entries that nothing took; empty unless the importer has a fault.
     """
@@ -141,11 +146,8 @@ def _family(source: Mapping[str, Tensor]) -> Family:
 
 
 def _text_head(source: Mapping[str, Tensor]) -> str | None:
-    return next((name[len("linear_head.") : -len(".weight")] for name in source if _is_head_weight(name)), None)
-
-
-def _is_head_weight(name: str) -> bool:
-    return name.startswith("linear_head.") and name.endswith(".weight")
+    heads = [name for name in source if name.startswith("linear_head.") and name.endswith(".weight")]
+    return heads[0][len("linear_head.") : -len(".weight")] if heads else None
 
 
 def _encoder_entries() -> Iterator[tuple[str, list[str]]]:
@@ -203,73 +205,81 @@ def _check(source: Mapping[str, Tensor], family: Family, skeleton: Skeleton) -> 
         raise ValueError("\n".join(lines))
 
 
-def _expected_shapes(source: Mapping[str, Tensor], family: Family, joints: int) -> dict[str, tuple[int, ...]]:
-    """Every entry of a family with its shape; bodies, classes and head widths are free and read from the file itself."""
+class _Shapes(dict[str, tuple[int, ...]]):
+    """Entry -> shape, filled module by module."""
 
-    def free(name: str, axis: int, default: int) -> int:
+    def norm(self, name: str, size: int) -> None:
+        """The five entries of a batch norm."""
+        self.update({f"{name}.{entry}": (size,) for entry in _NORM[:4]})
+        self[f"{name}.num_batches_tracked"] = ()
+
+    def linear(self, name: str, *weight: int) -> None:
+        """Weight and bias of a linear map or a convolution."""
+        self[f"{name}.weight"], self[f"{name}.bias"] = weight, (weight[0],)
+
+
+def _expected_shapes(source: Mapping[str, Tensor], family: Family, joints: int) -> Mapping[str, tuple[int, ...]]:
+    """Every entry of a family with its shape; bodies, classes, widths and text heads are read from the file itself."""
+
+    def found(name: str, axis: int, default: int) -> int:
         value = source.get(name)
         return value.shape[axis] if value is not None and value.dim() > axis else default
 
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def norm(name: str, size: int) -> None:
-        shapes.update({f"{name}.{entry}": (size,) for entry in _NORM[:4]})
-        shapes[f"{name}.num_batches_tracked"] = ()
-
-    def linear(name: str, *weight: int) -> None:
-        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = weight, (weight[0],)
-
-    coordinates = free("l1.gcn1.convs.0.conv1.weight", 1, 3)
-    width = free("l1.gcn1.bn.weight", 0, 64)
-    size = joints * coordinates
-    norm("data_bn", size * max(1, free("data_bn.weight", 0, size) // size))
-    inputs = coordinates
+    shapes = _Shapes()
+    inputs = found("l1.gcn1.convs.0.conv1.weight", 1, 3)
+    width = found("l1.gcn1.bn.weight", 0, 64)
+    size = joints * inputs
+    shapes.norm("data_bn", size * max(1, found("data_bn.weight", 0, size) // size))
     for number in range(1, 11):
-        block, outputs = f"l{number}", width * (1 if number < 5 else 2 if number < 8 else 4)
-        hidden, branch = (8 if inputs in (3, 9) else inputs // 8), outputs // 4
-        shapes |= {f"{block}.gcn1.PA": (3, joints, joints), f"{block}.gcn1.alpha": (1,)}
-        for subset in range(3):
-            relation = f"{block}.gcn1.convs.{subset}"
-            linear(f"{relation}.conv1", hidden, inputs, 1, 1)
-            linear(f"{relation}.conv2", hidden, inputs, 1, 1)
-            linear(f"{relation}.conv3", outputs, inputs, 1, 1)
-            linear(f"{relation}.conv4", outputs, hidden, 1, 1)
-        norm(f"{block}.gcn1.bn", outputs)
-        if inputs != outputs:
-            linear(f"{block}.gcn1.down.0", outputs, inputs, 1, 1)
-            norm(f"{block}.gcn1.down.1", outputs)
-        for index, end in enumerate(("3.bn", "3.bn", "4", "")):
-            linear(f"{block}.tcn1.branches.{index}.0", branch, outputs, 1, 1)
-            norm(f"{block}.tcn1.branches.{index}.1", branch)
-            if end:
-                norm(f"{block}.tcn1.branches.{index}.{end}", branch)
-            if end == "3.bn":
-                linear(f"{block}.tcn1.branches.{index}.3.conv", branch, branch, 5, 1)
+        outputs = width * (1 if number < 5 else 2 if number < 8 else 4)
+        _expect_graph(shapes, f"l{number}.gcn1", inputs, outputs, joints)
+        _expect_temporal(shapes, f"l{number}.tcn1.branches", outputs)
         if number in (5, 8):
-            linear(f"{block}.residual.conv", outputs, inputs, 1, 1)
-            norm(f"{block}.residual.bn", outputs)
+            shapes.linear(f"l{number}.residual.conv", outputs, inputs, 1, 1)
+            shapes.norm(f"l{number}.residual.bn", outputs)
         inputs = outputs
-    linear("fc", free("fc.weight", 0, 60), inputs)
-    return shapes | _expected_heads(source, family, inputs)
+    shapes.linear("fc", found("fc.weight", 0, 60), inputs)
+    if family != "ctrgcn":
+        _expect_heads(shapes, source, family, inputs)
+    return shapes
 
 
-def _expected_heads(source: Mapping[str, Tensor], family: Family, channels: int) -> dict[str, tuple[int, ...]]:
-    if family == "ctrgcn":
-        return {}
+def _expect_graph(shapes: _Shapes, name: str, inputs: int, outputs: int, joints: int) -> None:
+    hidden = 8 if inputs in (3, 9) else inputs // 8
+    shapes.update({f"{name}.PA": (3, joints, joints), f"{name}.alpha": (1,)})
+    for subset in range(3):
+        shapes.linear(f"{name}.convs.{subset}.conv1", hidden, inputs, 1, 1)
+        shapes.linear(f"{name}.convs.{subset}.conv2", hidden, inputs, 1, 1)
+        shapes.linear(f"{name}.convs.{subset}.conv3", outputs, inputs, 1, 1)
+        shapes.linear(f"{name}.convs.{subset}.conv4", outputs, hidden, 1, 1)
+    shapes.norm(f"{name}.bn", outputs)
+    if inputs != outputs:
+        shapes.linear(f"{name}.down.0", outputs, inputs, 1, 1)
+        shapes.norm(f"{name}.down.1", outputs)
+
+
+def _expect_temporal(shapes: _Shapes, name: str, channels: int) -> None:
+    width = channels // 4
+    for branch in range(4):
+        shapes.linear(f"{name}.{branch}.0", width, channels, 1, 1)
+        shapes.norm(f"{name}.{branch}.1", width)
+    for branch in range(2):
+        shapes.linear(f"{name}.{branch}.3.conv", width, width, 5, 1)
+        shapes.norm(f"{name}.{branch}.3.bn", width)
+    shapes.norm(f"{name}.2.4", width)
+
+
+def _expect_heads(shapes: _Shapes, source: Mapping[str, Tensor], family: Family, channels: int) -> None:
     head = f"linear_head.{_text_head(source) or 'ViT-B/32'}"
     text = len(source[f"{head}.bias"]) if f"{head}.bias" in source else 512
-    shapes = {
-        f"{head}.weight": (text, channels),
-        f"{head}.bias": (text,),
-        "logit_scale": (1, 5 if family == "gap" else 4),
-    }
+    shapes.linear(head, text, channels)
+    shapes["logit_scale"] = (1, 5) if family == "gap" else (1, 4)
     if family == "bpi":
-        for number in (1, 2, 3):
+        for number in range(1, 1 + len(_BPI_PARTS)):
+            attention = f"cross_part.CA{number}"
             for name, size in (("wq", channels), ("wk", channels), ("wv", channels), ("proj", text)):
-                shapes[f"cross_part.CA{number}.{name}.weight"] = (size, channels)
-                shapes[f"cross_part.CA{number}.{name}.bias"] = (size,)
-            shapes |= {f"cross_part.CA{number}.layer_norm.{entry}": (channels,) for entry in _MAP}
-        return shapes
+                shapes.linear(f"{attention}.{name}", size, channels)
+            shapes.update({f"{attention}.layer_norm.{entry}": (channels,) for entry in _MAP})
+        return
     for index in range(4 if family == "gap" else 3):
-        shapes |= {f"part_list.{index}.weight": (text, channels), f"part_list.{index}.bias": (text,)}
-    return shapes
+        shapes.linear(f"part_list.{index}", text, channels)

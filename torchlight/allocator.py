@@ -16,8 +16,8 @@ _M_MMAP_MAX = -4
 def keep_freed_memory() -> bool:
     """Ask glibc to keep freed memory for the next tensor instead of handing it back to the system.
 
-    On CPU the page faults of fresh 10 MB tensors cost more than filling them. Resident memory then stays at its peak until
-    the process ends. Numbers do not change. Call it once, at start-up; it does nothing anywhere but on Linux with glibc.
+    On CPU the page faults of fresh 10 MB tensors cost more than filling them. Resident memory then stays at its peak
+    until the process ends. Numbers do not change. Call it once, at start-up; it does nothing but on Linux with glibc.
 
     Returns:
         whether the allocator took the hint.

@@ -25,6 +25,8 @@ def logging_to(path: Path) -> Iterator[None]:
     console = logging.StreamHandler(sys.stderr)
     console.setFormatter(logging.Formatter("%(message)s"))
     console.setLevel(logging.INFO if is_main() else logging.WARNING)
+    # What installed libraries have to tell is in the file; the console is for the run.
+    console.addFilter(lambda record: record.levelno >= logging.WARNING or "site-packages" not in record.pathname)
     handlers: list[logging.Handler] = [console]
     if is_main():
         path.parent.mkdir(parents=True, exist_ok=True)

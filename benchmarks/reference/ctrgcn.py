@@ -1,7 +1,8 @@
 """CTR-GCN (Chen et al., ICCV 2021) and the BPI network on it, in the published operation order, written plainly.
 
-Nothing here is fast. It is what `model.encoders.ctrgcn` is held against, and its parameter names are those of the published
-state dicts (`model.ctrgcn.Model`, `model.cross_part.Model_lst_joint`), so that importing can be tested without any weights.
+Nothing here is fast. It is what `model.encoders.ctrgcn` is held against, and its parameter names are those of the
+published state dicts (`model.ctrgcn.Model`, `model.cross_part.Model_lst_joint`), so that importing can be tested
+without any weights.
 """
 
 import math
@@ -19,7 +20,9 @@ class MaskedNorm2d(nn.BatchNorm2d):
         """x: (R, C, A, B); counted: (R,) bool."""
         if not self.training or counted.all():
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         x_counted = x[counted]
         mean, variance = x_counted.mean((0, 2, 3)), x_counted.var((0, 2, 3), unbiased=False)
         count = x_counted.numel() / x.shape[1]
@@ -38,7 +41,9 @@ class MaskedNorm1d(nn.BatchNorm1d):
         """x: (N, M*V*C, T); counted: (N, M) bool."""
         if not self.training or counted.all():
             return super().forward(x)
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         bodies = counted.shape[1]
         out = torch.zeros_like(x)
@@ -59,7 +64,8 @@ class MaskedNorm1d(nn.BatchNorm1d):
 
 
 def _convolve(module: nn.Module, x: Tensor, counted: Tensor) -> Tensor:
-    return module(x, counted) if isinstance(module, MaskedNorm2d | TemporalConv) else module(x)
+    y: Tensor = module(x, counted) if isinstance(module, MaskedNorm2d | TemporalConv) else module(x)
+    return y
 
 
 class Chain(nn.Sequential):
@@ -90,7 +96,8 @@ class TemporalConv(nn.Module):
 
     def forward(self, x: Tensor, counted: Tensor) -> Tensor:
         """x: (R, C, T, V)."""
-        return self.bn(self.conv(x), counted)
+        y: Tensor = self.bn(self.conv(x), counted)
+        return y
 
 
 class Relation(nn.Module):
@@ -126,9 +133,10 @@ class Graph(nn.Module):
 
     def forward(self, x: Tensor, counted: Tensor) -> Tensor:
         """x: (R, C, T, V)."""
-        y: Tensor | int = 0
+        y = None
         for subset, relation in enumerate(self.convs):
-            y = y + relation(x, self.PA[subset], self.alpha)
+            heard = relation(x, self.PA[subset], self.alpha)
+            y = heard if y is None else y + heard
         residual = x if self.down is None else self.down(x, counted)
         return torch.relu(self.bn(y, counted) + residual)
 
@@ -232,7 +240,8 @@ class ReferenceCtrGcn(nn.Module):
         x = x.reshape(clips * bodies, channels, frames, joints)
         for number in range(1, 11):
             x = self.get_submodule(f"l{number}")(x, counted.reshape(-1))
-        return x.view(clips, bodies, *x.shape[1:]).permute(0, 2, 3, 4, 1)
+        tokens: Tensor = x.view(clips, bodies, *x.shape[1:]).permute(0, 2, 3, 4, 1)
+        return tokens
 
     def pool(self, tokens: Tensor, body_mask: Tensor) -> Tensor:
         """Mean over time, joints, then persons: all of them, or those present."""
@@ -269,7 +278,8 @@ class CrossAttention(nn.Module):
             part = slice(head * size, (head + 1) * size)
             score = query[..., part] @ key[..., part].transpose(1, 2) * size**-0.5
             answers.append(score.softmax(-1) @ value[..., part])
-        return self.proj(self.layer_norm(torch.cat(answers, -1) + own).mean(1))
+        described: Tensor = self.proj(self.layer_norm(torch.cat(answers, -1) + own).mean(1))
+        return described
 
 
 class CrossParts(nn.Module):

@@ -121,7 +121,11 @@ def prepare(dataset: str, raw: Path, out: Path, *, jobs: int = 1, skip_broken: b
         clips=len(store),
         frames=int(store.index.frames.sum()),
         body_frames=int(store.index.segments[:, 2].sum()),
-        copies={name: copies_across(store.index, protocol) for name, protocol in facts.protocols.items()},
+        copies={
+            name: copies_across(store.index, protocol)
+            for name, protocol in facts.protocols.items()
+            if not protocol.without_copies
+        },
     )
     _write_report(report)
     return report

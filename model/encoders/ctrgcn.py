@@ -1,11 +1,12 @@
 """CTR-GCN (Chen et al., "Channel-wise Topology Refinement Graph Convolution", ICCV 2021) in a fused formulation.
 
-The mathematics, the layer order and the initial values are the published ones; `benchmarks/reference/ctrgcn.py` says them
-plainly and the tests hold the two together. What differs is the order of the work, exact in each case:
+The mathematics, the layer order and the initial values are the published ones; `benchmarks/reference/ctrgcn.py` says
+them plainly and the tests hold the two together. What differs is the order of the work, exact in each case:
 
-- a row is one present body of one clip, laid out (R, C, V, T); absent bodies are not run, or run once as a representative;
-- the relation's linear maps come after the mean over time, and all six are one product; the learned adjacency and the lift's
-  bias ride along as two more relation channels, so that a topology is one product too;
+- a row is one present body of one clip, laid out (R, C, V, T); absent bodies are not run, or run once as a
+  representative;
+- the relation's linear maps come after the mean over time, and all six are one product; the learned adjacency and the
+  lift's bias ride along as two more relation channels, so that a topology is one product too;
 - biases in front of a batch norm only move its mean: they never touch the features;
 - the four temporal branches share one product; outside training every norm is folded into the weights before it.
 """
@@ -23,10 +24,12 @@ from feeders.skeleton import Skeleton
 from model.adjacency import spatial_graph
 from model.encoders.contract import Encoder, Tokens
 
-import os
-
-PIECE = int(os.environ.get("PIECE", 4))
 AbsentBodies = Literal["masked", "published"]
+
+
+# Numbers of a piece that stay in a CPU's cache from one step to the next; measured flat around these.
+_NORM_PIECE = 200_000
+_LISTEN_PIECE = 400_000
 
 
 class CtrGcnConfig(BaseModel):
@@ -51,20 +54,24 @@ class _Rows:
 
     Shapes:
         source: (R,) position in the flattened (N, M); the present bodies, then one absent body per slot that needs it
-        target: (N * M,) row that answers for a body; only meaningful where one does
+        target: (N * M,) row that answers for a body, any where none does; None where every body is its own row
         count: (R,) how many bodies a row stands for; None where each stands for itself
     """
 
     source: Tensor
-    target: Tensor
+    target: Tensor | None
     count: Tensor | None
 
     @staticmethod
     def of(body_mask: Tensor, counts_absent: bool) -> "_Rows":
         present = body_mask.flatten().nonzero().flatten()
+        if not len(present):
+            raise ValueError("body_mask: got no body in any clip of the batch, expected at least one")
+        if len(present) == body_mask.numel():
+            return _Rows(present, None, None)
         target = torch.zeros(body_mask.numel(), dtype=torch.long, device=body_mask.device)
         target[present] = torch.arange(len(present), device=body_mask.device)
-        if not counts_absent or len(present) == body_mask.numel():
+        if not counts_absent:
             return _Rows(present, target, None)
         # The input norm has statistics per body slot, so the zeros of two slots differ behind it.
         bodies = body_mask.shape[1]
@@ -98,13 +105,13 @@ class _NormActivate(torch.autograd.Function):
         share = _shares(count, x, accurate)
         mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
         middle = _per_channel(mean)
-        squares = [torch.linalg.vector_norm(x[some] - middle, dim=(2, 3)).square() for some in _pieces(x)]
+        squares = [torch.linalg.vector_norm(x[some] - middle, dim=(2, 3)).square() for some in _pieces(x, _NORM_PIECE)]
         variance = (torch.cat(squares) * share).sum(0) / size
         inverse = (variance + eps).rsqrt()
         scale = weight * inverse
         shift = _per_channel(bias - mean * scale)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for some in _pieces(x):
+        for some in _pieces(x, _NORM_PIECE):
             piece = _scaled(x[some], _per_channel(scale), y[some]).add_(shift)
             if residual is not None:
                 piece += residual[some]
@@ -122,7 +129,7 @@ class _NormActivate(torch.autograd.Function):
         x, y, weight, mean, inverse, share = ctx.saved_tensors
         passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
         sums, products = [], []
-        for some in _pieces(x):
+        for some in _pieces(x, _NORM_PIECE):
             if y is not None:
                 torch.ops.aten.threshold_backward.grad_input(grad[some], y[some], 0, grad_input=passed[some])
             sums.append(passed[some].sum((2, 3), dtype=share.dtype))
@@ -135,7 +142,7 @@ class _NormActivate(torch.autograd.Function):
         constant = (-share * (scale * grad_bias) - slope * mean)[:, :, None, None]
         slope = slope[:, :, None, None]
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for some in _pieces(x):
+        for some in _pieces(x, _NORM_PIECE):
             piece = _scaled(x[some], slope[some], grad_x[some]).add_(constant[some])
             _settle(piece.addcmul_(passed[some], _per_channel(scale)), grad_x[some])
         residual = passed if ctx.has_residual else None
@@ -143,7 +150,7 @@ class _NormActivate(torch.autograd.Function):
 
 
 def _scaled(x: Tensor, scale: Tensor, home: Tensor) -> Tensor:
-    """x * scale, written home at once where home is as accurate as the product."""
+    """Multiply, written home at once where home is as accurate as the product."""
     return torch.mul(x, scale, out=home) if home.dtype == scale.dtype else x * scale
 
 
@@ -185,9 +192,7 @@ class _Norm(nn.Module):
         self, x: Tensor, offset: Tensor, count: Tensor | None, residual: Tensor | None = None, has_relu: bool = True
     ) -> Tensor:
         """Training: ReLU(norm(x + offset) + residual), by the batch's statistics."""
-        y, mean, variance = _NormActivate.apply(  # type: ignore[no-untyped-call]
-            x, self.weight, self.bias, offset, residual, count, self.eps, has_relu
-        )
+        y, mean, variance = _NormActivate.apply(x, self.weight, self.bias, offset, residual, count, self.eps, has_relu)
         total = (len(x) if count is None else count.sum()) * x.shape[2] * x.shape[3]
         with torch.no_grad():
             self.num_batches_tracked += 1
@@ -202,7 +207,7 @@ class _Norm(nn.Module):
 
 
 class _InputNorm(nn.Module):
-    """Batch norm with statistics of its own for every body slot, joint and coordinate, in the published order (M, V, C)."""
+    """Batch norm with statistics of its own for every body slot, joint and coordinate, published order (M, V, C)."""
 
     momentum = 0.1
     eps = 1e-5
@@ -243,7 +248,7 @@ class _InputNorm(nn.Module):
 
 def _mix(weight: Tensor, x: Tensor) -> Tensor:
     """The same linear map (C', C) over the channels of x (R, C, V, T), or of (R, C, V)."""
-    return torch.bmm(weight.expand(len(x), -1, -1), x.flatten(2)).view(len(x), len(weight), *x.shape[2:])
+    return _through(weight.to(x.dtype), x.flatten(2)).view(len(x), len(weight), *x.shape[2:])
 
 
 class _GraphLayer(nn.Module):
@@ -279,13 +284,13 @@ class _GraphLayer(nn.Module):
             widen_scale, widen_shift = self.widen_norm.folded(self.widen.bias)
             residual = _mix(self.widen.weight * widen_scale.unsqueeze(1), x)
             shift = shift + widen_shift
-        return self._listen(x, scale, residual + _per_channel(shift)).relu_()
+        return self._listen(x, scale, residual + _per_channel(shift.to(x.dtype))).relu_()
 
     def _listen(self, x: Tensor, scale: Tensor | None, start: Tensor | None) -> Tensor:
-        """start + scale * sum over subsets of topology x values."""
+        """Add up start + scale * sum over subsets of topology x values."""
         rows, joints, outputs = len(x), x.shape[2], len(self.norm.bias)
         subsets, hidden = len(self.adjacency), self.relation_channels
-        still = x.mean(3)
+        still = x.mean(3, dtype=torch.promote_types(x.dtype, torch.float32))
         related = _mix(torch.cat([self.query.weight, self.key.weight]), still)
         related = related + torch.cat([self.query.bias, self.key.bias]).unsqueeze(1)
         query, key = related.view(rows, 2, subsets, hidden, joints).permute(1, 2, 0, 3, 4)
@@ -306,15 +311,17 @@ class _GraphLayer(nn.Module):
         # A value's bias reaches a joint with the sum of the weights that it listens with.
         heard = torch.matmul(lift.unsqueeze(1), features.view(*features.shape[:3], joints, joints).sum(4))
         offset = (heard * self.value.bias.view(subsets, 1, outputs, 1)).sum(0).unsqueeze(3)
-        values = self.value.weight.view(subsets, outputs, -1)
-        return _Listen.apply(x, values, lift, features, offset, start)  # type: ignore[no-any-return, no-untyped-call]
+        weights = self.value.weight.view(subsets, outputs, -1)
+        weights, lift, features, offset = (part.to(x.dtype) for part in (weights, lift, features, offset))
+        parts = (x, weights, lift, features, offset, start, torch.is_grad_enabled())
+        return _Listen.apply(*parts)  # type: ignore[no-any-return]
 
 
 class _Listen(torch.autograd.Function):
     """residual + offset + sum over subsets k of topology_k x (weight_k x), with topology_k = lift_k x features_k.
 
-    A topology has V x V numbers per channel, more than the features themselves: it is made for a few rows at a time, used
-    while it is in cache, and made again for the gradient.
+    A topology has V x V numbers per channel, more than the features themselves: it is made for a few rows at a time,
+    used while it is in cache, and made again for the gradient.
 
     Shapes:
         x: (R, C, V, T); weight: (K, C', C); lift: (K, C', H); features: (K, R, H, V * V) as [receiving, sending joint]
@@ -323,13 +330,20 @@ class _Listen(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, lift: Tensor, features: Tensor, offset: Tensor, residual: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        lift: Tensor,
+        features: Tensor,
+        offset: Tensor,
+        residual: Tensor | None,
+        has_grad: bool,
     ) -> Tensor:
         rows, _, joints, frames = x.shape
         subsets, outputs, _ = weight.shape
         y = x.new_empty(rows, outputs, joints, frames)
-        values = x.new_empty(subsets, rows, outputs, joints * frames)
-        for some in _pieces(x):
+        values = [x.new_empty(rows, outputs, joints * frames) for _ in range(subsets)] if has_grad else []
+        for some in _pieces(x, _LISTEN_PIECE):
             if residual is None:
                 y[some].copy_(offset[some])
             else:
@@ -337,20 +351,21 @@ class _Listen(torch.autograd.Function):
             heard = y[some].flatten(0, 1)
             for subset in range(subsets):
                 topology = _through(lift[subset], features[subset, some])
-                value = torch.bmm(_each(weight[subset], x[some]), x[some].flatten(2), out=values[subset, some])
+                home = values[subset][some] if has_grad else None
+                value = torch.bmm(_each(weight[subset], x[some]), x[some].flatten(2), out=home)
                 heard.baddbmm_(topology.view(-1, joints, joints), value.view(-1, joints, frames))
-        ctx.save_for_backward(x, weight, lift, features, values)
+        ctx.save_for_backward(x, weight, lift, features, *values)
         ctx.has_residual = residual is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, lift, features, values = ctx.saved_tensors
+        x, weight, lift, features, *values = ctx.saved_tensors
         joints, frames = x.shape[2:]
         grad = grad.contiguous()
         grad_x, grad_features = torch.zeros_like(x), torch.empty_like(features)
-        pieces = _pieces(x)
+        pieces = _pieces(x, _LISTEN_PIECE)
         # One sum per row of a piece; the rows are added at the end.
         together = len(x[pieces[0]])
         weight_sums = weight.new_zeros(len(weight), together, *weight.shape[1:])
@@ -359,7 +374,7 @@ class _Listen(torch.autograd.Function):
             flat, heard = x[some].flatten(2), grad[some].flatten(0, 1)
             rows = slice(len(flat))
             for subset in range(len(weight)):
-                feature, value = features[subset, some], values[subset, some].view(-1, joints, frames)
+                feature, value = features[subset, some], values[subset][some].view(-1, joints, frames)
                 topology = _through(lift[subset], feature).view(-1, joints, joints)
                 grad_value = torch.bmm(topology.transpose(1, 2), heard).view(len(flat), -1, joints * frames)
                 weight_sums[subset, rows].baddbmm_(grad_value, flat.transpose(1, 2))
@@ -369,12 +384,13 @@ class _Listen(torch.autograd.Function):
                 torch.bmm(_each(lift[subset].t(), flat), grad_topology, out=grad_features[subset, some])
         grad_offset = grad.sum(3, keepdim=True)
         residual = grad if ctx.has_residual else None
-        return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual
+        return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual, None
 
 
-def _pieces(x: Tensor) -> list[slice]:
-    """Rows that are worked on together: few enough for the cache of a CPU; all of them where sums would be rounded."""
-    step = PIECE if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) else len(x)
+def _pieces(x: Tensor, numbers: int) -> list[slice]:
+    """Rows that are worked on together: about so many numbers on a CPU, for its cache; all in low precision."""
+    is_whole = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64)
+    step = len(x) if is_whole else max(1, round(numbers / x[0].numel()))
     return [slice(first, first + step) for first in range(0, len(x), step)]
 
 
@@ -412,15 +428,17 @@ class _PoolTime(torch.autograd.Function):
         line, best = ctx.saved_tensors
         frames = ctx.shape[3] - 1
         spread = grad.new_zeros(ctx.shape)
-        spread[..., :frames : ctx.stride] = grad
+        spread[..., : frames : ctx.stride] = grad
         left = spread.flatten()
-        grad_line = torch.zeros_like(left)
-        earlier = torch.where(line[:-1] == best[1:], left[1:], 0)
-        grad_line[:-1] = earlier
-        left[1:] -= earlier
-        own = torch.where(line == best, left, 0)
-        grad_line += own
-        left -= own
+        is_winner = torch.empty_like(left)
+        torch.eq(line[:-1], best[1:], out=is_winner[1:])
+        is_winner[0] = 0
+        earlier = left * is_winner
+        left -= earlier
+        torch.eq(line, best, out=is_winner)
+        grad_line = left * is_winner
+        left -= grad_line
+        grad_line[:-1] += earlier[1:]
         grad_line[1:] += left[:-1]
         return grad_line.view(ctx.shape)[..., :frames], None
 
@@ -458,18 +476,18 @@ class _TemporalLayer(nn.Module):
             hidden = self.reduce_norm(reduced, offset, count)
             near_weight, far_weight = self.near.weight, self.far.weight
         else:
-            hidden = (reduced + _per_channel(reduce_shift)).relu_()
+            hidden = (reduced + _per_channel(reduce_shift.to(y.dtype))).relu_()
             near_weight = self.near.weight * scale[:width, None, None, None]
             far_weight = self.far.weight * scale[width : 2 * width, None, None, None]
         near, far, pooled = hidden.split(width, dim=1)
-        near = functional.conv2d(near, near_weight, None, (1, stride), (0, 2), (1, 1))
-        far = functional.conv2d(far, far_weight, None, (1, stride), (0, 4), (1, 2))
-        pooled = _PoolTime.apply(pooled, stride)  # type: ignore[no-untyped-call]
+        near = functional.conv2d(near, near_weight.to(y.dtype), None, (1, stride), (0, 2), (1, 1))
+        far = functional.conv2d(far, far_weight.to(y.dtype), None, (1, stride), (0, 4), (1, 2))
+        pooled = _PoolTime.apply(pooled, stride)
         if self.training:
             z = torch.cat([near, far, pooled, point], dim=1)
             return self.norm(z, offsets, count, residual)  # type: ignore[no-any-return]
-        pooled = pooled * _per_channel(scale[2 * width : 3 * width])
-        z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift)
+        pooled = pooled * _per_channel(scale[2 * width : 3 * width].to(y.dtype))
+        z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift.to(y.dtype))
         assert z.shape[1] == channels
         return (z if residual is None else z + residual).relu_()
 
@@ -502,7 +520,7 @@ class _Block(nn.Module):
             return self.shortcut_norm(y, self.shortcut.bias, count, has_relu=False)  # type: ignore[no-any-return]
         scale, shift = self.shortcut_norm.folded(self.shortcut.bias)
         y = _mix(self.shortcut.weight * scale.unsqueeze(1), x)
-        return y + _per_channel(shift)
+        return y + _per_channel(shift.to(y.dtype))
 
 
 def _linear(inputs: int, outputs: int, copies: int = 1) -> nn.Linear:
@@ -521,11 +539,16 @@ def _convolution(channels: int, dilation: int, stride: int) -> nn.Conv2d:
     return convolution
 
 
+def _working_dtype(x: Tensor) -> torch.dtype:
+    """What autocast, if it is on, makes of a product; asked in a way that every torch version and device answers."""
+    return functional.linear(x.new_zeros(1, 1), x.new_zeros(1, 1)).dtype
+
+
 class CtrGcn(Encoder):
     """Ten blocks of pose-dependent graph convolution and multi-scale temporal convolution; a token is a joint.
 
-    ``joint_weight`` is not used: the network sees coordinates as they are. Frames outside ``frame_mask`` run as they are and
-    get weight 0, so a clip should be resampled rather than padded where its neighbours must not matter.
+    ``joint_weight`` is not used: the network sees coordinates as they are. Frames outside ``frame_mask`` run as they
+    are and get weight 0, so a clip should be resampled rather than padded where its neighbours must not matter.
 
     Args:
         config: width and treatment of absent bodies.
@@ -562,10 +585,14 @@ class CtrGcn(Encoder):
         counted = torch.ones_like(body_mask) if counts_absent else body_mask
         x = (pose * body_mask[:, None, None, None, :]).permute(0, 4, 3, 1, 2)
         x = self.input_norm(x, counted).transpose(2, 3).flatten(0, 1).index_select(0, rows.source)
-        for block in self.blocks:
-            x = block(x, rows.count)
-        features = x.index_select(0, rows.target).view(clips, bodies, *x.shape[1:])
-        if not counts_absent:
+        x = x.to(_working_dtype(x))
+        with torch.autocast(x.device.type, enabled=False):
+            for block in self.blocks:
+                x = block(x, rows.count)
+        if rows.target is not None:
+            x = x.index_select(0, rows.target)
+        features = x.view(clips, bodies, *x.shape[1:])
+        if not counts_absent and rows.target is not None:
             features = features * body_mask[:, :, None, None, None]
         kept = functional.max_pool1d(frame_mask.to(pose).unsqueeze(1), self.time_stride, ceil_mode=True)[:, 0]
         weight = kept[:, :, None, None] * counted.to(kept)[:, None, None, :]
