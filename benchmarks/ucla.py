@@ -5,10 +5,10 @@
     python -m benchmarks.ucla --minutes 100   # start no further run after that time
     python -m benchmarks.ucla --table         # only print the table, from benchmarks/results/ucla
 
-A run is one call of ``main_clip_ucla.py`` with the two-core recipe ``config/ucla/cpu.yaml``. A finished one is skipped, an
-interrupted one goes on from its checkpoint. Stage ``choose`` holds subjects 9 and 10 of views 1 and 2 out of training and
-never opens view 3; what is chosen there (text weight, ensemble weights) is frozen for stage ``final``, which trains on
-all subjects and is tested once, after its last epoch.
+A run is one call of ``main_clip_ucla.py`` with the two-core recipe ``config/ucla/cpu.yaml``. A finished one is skipped,
+an interrupted one goes on from its checkpoint. Stage ``choose`` holds subjects 9 and 10 of views 1 and 2 out of
+training and never opens view 3; what is chosen there (text weight, ensemble weights) is frozen for stage ``final``,
+which trains on all subjects and is tested once, after its last epoch.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def train(run: Run, threads: int) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "scores" / f"{split}.npz", run.scores)
     run.result.write_text(json.dumps(payload, indent=1) + "\n")
-    print(f"{run.name}: top-1 {payload['metrics']['top1']:.1f}, {payload['training_minutes']} minutes", flush=True)  # type: ignore[index]
+    print(f"{run.name}: top-1 {payload['metrics']['top1']:.1f}, {payload['training_minutes']} minutes", flush=True)
 
 
 def top1(runs: Sequence[Run], key: str = "metrics") -> list[float]:

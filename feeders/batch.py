@@ -48,7 +48,7 @@ class SkeletonBatch:
 
 
 def mirrored(batch: SkeletonBatch, skeleton: Skeleton) -> SkeletonBatch:
-    """The mirror image of every clip: x turned round, left joints in the places of right ones. True of every modality."""
+    """The mirror image of every clip, in any modality: x turned round, left joints in the places of right ones."""
     partner = list(skeleton.mirror)
     sign_C = torch.ones(batch.pose.shape[1], device=batch.pose.device)
     sign_C[0] = -1.0

@@ -33,6 +33,7 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
 
     Args:
         default_config: relative to the project's folder.
+        description: what ``--help`` says.
     """
     return Recipe(
         schema=ClipRun,

@@ -12,6 +12,7 @@ them plainly and the tests hold the two together. What differs is the order of t
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, Literal
 
 import torch
@@ -26,10 +27,9 @@ from model.encoders.contract import Encoder, Tokens
 
 AbsentBodies = Literal["masked", "published"]
 
-
-# Numbers of a piece that stay in a CPU's cache from one step to the next; measured flat around these.
-_NORM_PIECE = 200_000
-_LISTEN_PIECE = 400_000
+# How many numbers at a time stay in a CPU's cache from one operation to the next; measured flat around these.
+_NORM_NUMBERS = 200_000
+_LISTEN_NUMBERS = 200_000
 
 
 class CtrGcnConfig(BaseModel):
@@ -105,19 +105,21 @@ class _NormActivate(torch.autograd.Function):
         share = _shares(count, x, accurate)
         mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
         middle = _per_channel(mean)
-        squares = [torch.linalg.vector_norm(x[some] - middle, dim=(2, 3)).square() for some in _pieces(x, _NORM_PIECE)]
+        step = _rows_together(x, _NORM_NUMBERS)
+        squares = [torch.linalg.vector_norm(piece - middle, dim=(2, 3)).square() for piece in x.split(step)]
         variance = (torch.cat(squares) * share).sum(0) / size
         inverse = (variance + eps).rsqrt()
         scale = weight * inverse
         shift = _per_channel(bias - mean * scale)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for some in _pieces(x, _NORM_PIECE):
-            piece = _scaled(x[some], _per_channel(scale), y[some]).add_(shift)
-            if residual is not None:
-                piece += residual[some]
+        residuals = repeat(None) if residual is None else residual.split(step)
+        for piece, home, extra in zip(x.split(step), y.split(step), residuals, strict=False):
+            made = _scaled(piece, _per_channel(scale), home).add_(shift)
+            if extra is not None:
+                made += extra
             if has_relu:
-                piece.relu_()
-            _settle(piece, y[some])
+                made.relu_()
+            _settle(made, home)
         ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
         ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
@@ -128,23 +130,26 @@ class _NormActivate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, inverse, share = ctx.saved_tensors
         passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+        step = _rows_together(x, _NORM_NUMBERS)
         sums, products = [], []
-        for some in _pieces(x, _NORM_PIECE):
-            if y is not None:
-                torch.ops.aten.threshold_backward.grad_input(grad[some], y[some], 0, grad_input=passed[some])
-            sums.append(passed[some].sum((2, 3), dtype=share.dtype))
-            products.append(torch.mul(passed[some].to(share.dtype), x[some]).sum((2, 3)))
+        outputs = repeat(None) if y is None else y.split(step)
+        for piece, onward, come, out in zip(x.split(step), passed.split(step), grad.split(step), outputs, strict=False):
+            if out is not None:
+                torch.ops.aten.threshold_backward.grad_input(come, out, 0, grad_input=onward)
+            sums.append(onward.sum((2, 3), dtype=share.dtype))
+            products.append(torch.mul(onward.to(share.dtype), piece).sum((2, 3)))
         grad_bias = torch.cat(sums).sum(0)
         grad_weight = (torch.cat(products).sum(0) - mean * grad_bias) * inverse
         scale = weight * inverse
         share = share / (x.shape[2] * x.shape[3])
         slope = -share * (scale * inverse * grad_weight)
-        constant = (-share * (scale * grad_bias) - slope * mean)[:, :, None, None]
-        slope = slope[:, :, None, None]
+        constant = -share * (scale * grad_bias) - slope * mean
         grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for some in _pieces(x, _NORM_PIECE):
-            piece = _scaled(x[some], slope[some], grad_x[some]).add_(constant[some])
-            _settle(piece.addcmul_(passed[some], _per_channel(scale)), grad_x[some])
+        per_row = zip(slope[:, :, None, None].split(step), constant[:, :, None, None].split(step), strict=True)
+        per_piece = zip(x.split(step), passed.split(step), grad_x.split(step), per_row, strict=True)
+        for piece, onward, home, (factor, summand) in per_piece:
+            made = _scaled(piece, factor, home).add_(summand)
+            _settle(made.addcmul_(onward, _per_channel(scale)), home)
         residual = passed if ctx.has_residual else None
         return grad_x, grad_weight, grad_bias, torch.zeros_like(weight), residual, None, None, None
 
@@ -258,7 +263,7 @@ class _GraphLayer(nn.Module):
         super().__init__()
         subsets = len(graph)
         # CTR-GCN: an eighth of the channels relate, but 8 where the input is raw coordinates.
-        self.relation_channels = 8 if inputs in (3, 9) else max(inputs // 8, 1)
+        self.relation_channels = 8 if inputs in (3, 9) else inputs // 8
         self.adjacency = nn.Parameter(graph.clone())
         self.relation_strength = nn.Parameter(torch.zeros(1))
         self.query = _linear(inputs, self.relation_channels, copies=subsets)
@@ -273,10 +278,10 @@ class _GraphLayer(nn.Module):
     def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
         """x: (R, C, V, T) -> (R, C', V, T)."""
         if self.training:
-            scale, residual = None, x
+            residual = x
             if self.widen is not None and self.widen_norm is not None:
                 residual = self.widen_norm(_mix(self.widen.weight, x), self.widen.bias, count, has_relu=False)
-            y = self._listen(x, scale, None)
+            y = self._listen(x, None, None)
             return self.norm(y, torch.zeros_like(self.norm.bias), count, residual)  # type: ignore[no-any-return]
         scale, shift = self.norm.folded(torch.zeros_like(self.norm.bias))
         residual = x
@@ -343,16 +348,19 @@ class _Listen(torch.autograd.Function):
         subsets, outputs, _ = weight.shape
         y = x.new_empty(rows, outputs, joints, frames)
         values = [x.new_empty(rows, outputs, joints * frames) for _ in range(subsets)] if has_grad else []
-        for some in _pieces(x, _LISTEN_PIECE):
-            if residual is None:
-                y[some].copy_(offset[some])
+        step = _rows_together(x, _LISTEN_NUMBERS)
+        kept = [value.split(step) for value in values]
+        residuals = repeat(None) if residual is None else residual.split(step)
+        pieces = zip(x.flatten(2).split(step), features.split(step, dim=1), offset.split(step), residuals, strict=False)
+        for index, ((piece, feature, constant, extra), home) in enumerate(zip(pieces, y.split(step), strict=True)):
+            if extra is None:
+                home.copy_(constant)
             else:
-                torch.add(residual[some], offset[some], out=y[some])
-            heard = y[some].flatten(0, 1)
+                torch.add(extra, constant, out=home)
+            heard = home.flatten(0, 1)
             for subset in range(subsets):
-                topology = _through(lift[subset], features[subset, some])
-                home = values[subset][some] if has_grad else None
-                value = torch.bmm(_each(weight[subset], x[some]), x[some].flatten(2), out=home)
+                topology = _through(lift[subset], feature[subset])
+                value = torch.bmm(_each(weight[subset], piece), piece, out=kept[subset][index] if has_grad else None)
                 heard.baddbmm_(topology.view(-1, joints, joints), value.view(-1, joints, frames))
         ctx.save_for_backward(x, weight, lift, features, *values)
         ctx.has_residual = residual is not None
@@ -365,33 +373,34 @@ class _Listen(torch.autograd.Function):
         joints, frames = x.shape[2:]
         grad = grad.contiguous()
         grad_x, grad_features = torch.zeros_like(x), torch.empty_like(features)
-        pieces = _pieces(x, _LISTEN_PIECE)
+        step = _rows_together(x, _LISTEN_NUMBERS)
         # One sum per row of a piece; the rows are added at the end.
-        together = len(x[pieces[0]])
-        weight_sums = weight.new_zeros(len(weight), together, *weight.shape[1:])
-        lift_sums = lift.new_zeros(len(lift), together, *lift.shape[1:])
-        for some in pieces:
-            flat, heard = x[some].flatten(2), grad[some].flatten(0, 1)
-            rows = slice(len(flat))
-            for subset in range(len(weight)):
-                feature, value = features[subset, some], values[subset][some].view(-1, joints, frames)
-                topology = _through(lift[subset], feature).view(-1, joints, joints)
-                grad_value = torch.bmm(topology.transpose(1, 2), heard).view(len(flat), -1, joints * frames)
-                weight_sums[subset, rows].baddbmm_(grad_value, flat.transpose(1, 2))
-                grad_x[some].flatten(2).baddbmm_(_each(weight[subset].t(), flat), grad_value)
-                grad_topology = torch.bmm(heard, value.transpose(1, 2)).view(len(flat), -1, joints * joints)
-                lift_sums[subset, rows].baddbmm_(grad_topology, feature.transpose(1, 2))
-                torch.bmm(_each(lift[subset].t(), flat), grad_topology, out=grad_features[subset, some])
+        weight_sums = weight.new_zeros(len(weight), step, *weight.shape[1:])
+        lift_sums = lift.new_zeros(len(lift), step, *lift.shape[1:])
+        inputs = zip(x.flatten(2).split(step), grad.split(step), features.split(step, dim=1), strict=True)
+        outputs = zip(grad_x.flatten(2).split(step), grad_features.split(step, dim=1), strict=True)
+        kept = zip(*(value.split(step) for value in values), strict=True)
+        for (piece, come, feature), (home, feature_home), heard_values in zip(inputs, outputs, kept, strict=True):
+            heard, rows = come.flatten(0, 1), len(piece)
+            for subset, value in enumerate(heard_values):
+                topology = _through(lift[subset], feature[subset]).view(-1, joints, joints)
+                grad_value = torch.bmm(topology.transpose(1, 2), heard).view(rows, -1, joints * frames)
+                weight_sums[subset, :rows].baddbmm_(grad_value, piece.transpose(1, 2))
+                home.baddbmm_(_each(weight[subset].t(), piece), grad_value)
+                grad_topology = torch.bmm(heard, value.view(-1, joints, frames).transpose(1, 2))
+                grad_topology = grad_topology.view(rows, -1, joints * joints)
+                lift_sums[subset, :rows].baddbmm_(grad_topology, feature[subset].transpose(1, 2))
+                torch.bmm(_each(lift[subset].t(), piece), grad_topology, out=feature_home[subset])
         grad_offset = grad.sum(3, keepdim=True)
         residual = grad if ctx.has_residual else None
         return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual, None
 
 
-def _pieces(x: Tensor, numbers: int) -> list[slice]:
-    """Rows that are worked on together: about so many numbers on a CPU, for its cache; all in low precision."""
-    is_whole = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64)
-    step = len(x) if is_whole else max(1, round(numbers / x[0].numel()))
-    return [slice(first, first + step) for first in range(0, len(x), step)]
+def _rows_together(x: Tensor, numbers: int) -> int:
+    """Rows that are worked on at a time: about so many numbers on a CPU, for its cache; all in low precision."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return len(x)
+    return min(len(x), max(1, round(numbers / x[0].numel())))
 
 
 def _each(matrix: Tensor, rows: Tensor) -> Tensor:
@@ -460,7 +469,7 @@ class _TemporalLayer(nn.Module):
 
     def forward(self, y: Tensor, residual: Tensor | None, count: Tensor | None) -> Tensor:
         """ReLU(branches of y (R, C, V, T) + residual (R, C, V, T'))."""
-        channels, width, stride = y.shape[1], y.shape[1] // 4, self.stride
+        width, stride = y.shape[1] // 4, self.stride
         weight, offset, point_offset = self.reduce.weight, self.reduce.bias[: 3 * width], self.reduce.bias[3 * width :]
         offsets = torch.cat([self.near.bias, self.far.bias, torch.zeros_like(point_offset), point_offset])  # type: ignore[list-item]
         if not self.training:
@@ -488,7 +497,6 @@ class _TemporalLayer(nn.Module):
             return self.norm(z, offsets, count, residual)  # type: ignore[no-any-return]
         pooled = pooled * _per_channel(scale[2 * width : 3 * width].to(y.dtype))
         z = torch.cat([near, far, pooled, point], dim=1) + _per_channel(shift.to(y.dtype))
-        assert z.shape[1] == channels
         return (z if residual is None else z + residual).relu_()
 
 

@@ -58,7 +58,7 @@ def _text_model(model: str, config: Any, is_clip: bool, load_weights: bool) -> A
 
     family: Any = transformers.CLIPTextModelWithProjection if is_clip else transformers.AutoModel
     if load_weights:
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         return family.from_pretrained(model)
     if is_clip:
         return family(getattr(config, "text_config", config))
