@@ -1,5 +1,6 @@
 """From a recipe and a command line to one run, on one process or several."""
 
+import errno
 import logging
 import os
 import sys
@@ -120,6 +121,8 @@ def _one_line(error: Exception) -> str:
     if "Original Traceback" in text:
         # A data loader worker's error comes with its traceback; its last line is the error.
         return text.splitlines()[-1].partition(": ")[2]
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full; what was saved before is whole: free some space and go on with --resume auto"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return " ".join(text.split()) or type(error).__name__

@@ -2,15 +2,19 @@
 
 import logging
 import math
+import os
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 from torch import Tensor
 
 from torchlight.distributed import all_gather, is_main
@@ -50,22 +54,41 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 class ScalarWriter:
-    """Scalars to TensorBoard on the main process, over optimiser steps; elsewhere nothing."""
+    """Scalars to TensorBoard on the main process, over optimiser steps; elsewhere nothing.
+
+    Written in place and not through tensorboardX's `SummaryWriter`, whose thread meets a full disk with tracebacks.
+    Plots are worth less than a run: when they cannot be written, that is said once and they end.
+    """
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        # purge_step: what a killed run wrote beyond the point that it is resumed from is not shown.
-        self._writer = SummaryWriter(str(folder), purge_step=first_step) if is_main() else None
+        self._writer: EventsWriter | None = None
+        if is_main():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+            # What a killed run wrote beyond the point that it is resumed from is not shown.
+            self._write(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, values: Mapping[str, float], step: int) -> None:
         """Write some scalars at a step."""
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+        for name, value in values.items():
+            self._write(Event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+        self._guarded(lambda writer: writer.flush())
 
     def close(self) -> None:
         """Write out what is buffered."""
-        if self._writer is not None:
-            self._writer.close()
+        self._guarded(lambda writer: writer.close())
+
+    def _write(self, event: Event) -> None:
+        self._guarded(lambda writer: writer.write_event(event))
+
+    def _guarded(self, act: Callable[[EventsWriter], object]) -> None:
+        if self._writer is None:
+            return
+        try:
+            act(self._writer)
+        except OSError as error:
+            logger.warning("TensorBoard's scalars cannot be written: %s", error.strerror or error)
+            self._writer = None
 
 
 @dataclass(frozen=True)
