@@ -121,6 +121,7 @@ class _NormActivate(torch.autograd.Function):
                 made.relu_()
             _settle(made, home)
         ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
+        ctx.is_plain = count is None and x.dtype == accurate
         ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
@@ -129,6 +130,12 @@ class _NormActivate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, inverse, share = ctx.saved_tensors
+        if ctx.is_plain:
+            passed = grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
+            grads = torch.ops.aten.native_batch_norm_backward(
+                passed, x, weight, None, None, mean, inverse, True, 0.0, [True, True, True]
+            )
+            return *grads, torch.zeros_like(weight), passed if ctx.has_residual else None, None, None, None
         passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
         step = _rows_together(x, _NORM_NUMBERS)
         sums, products = [], []
