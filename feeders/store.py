@@ -19,6 +19,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from typing_extensions import Self
 
+from torchlight.digest import file_sha256
+
 FORMAT_VERSION = 1
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
 
@@ -236,7 +238,7 @@ class StoreWriter:
             **integers,  # type: ignore[arg-type]
         )
         files = {
-            name: {"bytes": (self._partial / name).stat().st_size, "sha256": _sha256(self._partial / name)}
+            name: {"bytes": (self._partial / name).stat().st_size, "sha256": file_sha256(self._partial / name)}
             for name in names
         }
         header = {"version": FORMAT_VERSION, **self._facts, "samples": len(self._names), "files": files}
@@ -318,7 +320,7 @@ class Store:
     def verify(self) -> None:
         """Read every file and compare checksums; ValueError names the file that is wrong."""
         for name, facts in self.header.files.items():
-            if _sha256(self.folder / name) != facts["sha256"]:
+            if file_sha256(self.folder / name) != facts["sha256"]:
                 raise ValueError(f"{self.folder / name}: got another checksum than {_HEADER} has; prepare it again")
 
     def clip(self, index: int) -> Clip:
@@ -406,11 +408,3 @@ def _open_array(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: got {error!r}, expected an array of a store; prepare it again") from error
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -165,7 +165,7 @@ def test_streams_that_are_not_what_they_are_given_for_are_refused(
         (["--joint-dir", "joint", "--colour", "red"], "unrecognized"),
         (["--joint-dir", "joint", "--labels", "nowhere"], "no such label file"),
         (["--joint-dir", "joint", "--out", "fused.txt"], "ends in .npz"),
-        (["--joint-dir", "joint", "--out", "joint/scores/test.npz/fused.npz"], "could not write"),
+        (["--joint-dir", "joint", "--out", "joint/scores/test.npz/fused.npz"], "could not be written"),
     ],
 )
 def test_bad_arguments_are_one_line(

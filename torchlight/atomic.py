@@ -9,8 +9,11 @@ SUFFIX = ".unfinished"
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one step; on failure the old one stays, nothing else is left, and the error says so."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
+    except OSError as error:
+        raise OSError(f"{path}: could not be written: {error.strerror or error}") from None
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

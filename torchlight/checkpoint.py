@@ -1,6 +1,5 @@
 """Checkpoints: the whole state of a run in one self-describing file, written atomically, read without running code."""
 
-import hashlib
 import io
 import pickle
 import warnings
@@ -128,15 +127,6 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
         difference = "; ".join(f"{len(names)} {kind}: {_few(names)}" for kind, names in kinds if names)
         raise ValueError(f"{where}: the weights do not fit the network: {difference}")
     module.load_state_dict(state)
-
-
-def file_sha256(path: Path) -> str:
-    """Content hash of a file, as score files carry it."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _few(names: list[str]) -> str:

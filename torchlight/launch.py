@@ -18,10 +18,11 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from torchlight.allocator import keep_freed_memory
 from torchlight.atomic import remove_unfinished, write_atomically
-from torchlight.checkpoint import Checkpoint, file_sha256, load_checkpoint, load_state
+from torchlight.checkpoint import Checkpoint, load_checkpoint, load_state
 from torchlight.command_line import Command, parse_command
 from torchlight.config import RunConfig, SelectBest, config_differences, dump_config, load_config
 from torchlight.devices import resolve_devices
+from torchlight.digest import file_sha256
 from torchlight.distributed import (
     barrier,
     is_main,

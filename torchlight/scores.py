@@ -3,11 +3,10 @@
 Ours are ``.npz``; the ``.pkl`` of CTR-GCN, GAP and BPI (a dict sample name -> (K,) raw logits) are read too.
 """
 
-import os
+import io
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torchlight.atomic import write_atomically
 from torchlight.plain_pickle import load_plain_pickle
 
 # What numpy and zipfile raise on a damaged file.
@@ -114,19 +114,9 @@ def write_scores(path: Path, scores: ScoreFile) -> None:
         **{fact: np.array(getattr(scores, fact), dtype=np.str_) for fact in _FACTS},
         **{_EXTRA + name: value for name, value in scores.extra.items()},
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(f"{path}: could not write the scores ({error.strerror or error}); nothing was changed") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    memory = io.BytesIO()
+    np.savez(memory, **arrays)
+    write_atomically(path, memory.getvalue())
 
 
 def read_scores(path: Path) -> ScoreFile:

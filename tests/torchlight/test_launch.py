@@ -12,9 +12,10 @@ import torch
 
 from tests.torchlight import toy_recipe
 from tests.torchlight.toy_recipe import RECIPE, accuracy, clips, take
-from torchlight.checkpoint import Checkpoint, file_sha256, load_checkpoint
+from torchlight.checkpoint import Checkpoint, load_checkpoint
 from torchlight.command_line import parse_command
 from torchlight.config import load_config
+from torchlight.digest import file_sha256
 from torchlight.launch import run
 from torchlight.run_dir import RunDir
 from torchlight.scores import read_scores

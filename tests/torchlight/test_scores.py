@@ -58,7 +58,7 @@ def test_a_full_disk_leaves_the_old_scores_and_nothing_else(tmp_path: Path) -> N
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
     try:
-        with pytest.raises(OSError, match="could not write the scores"):
+        with pytest.raises(OSError, match="could not be written"):
             write_scores(path, make(count=5000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -68,7 +68,7 @@ def test_a_full_disk_leaves_the_old_scores_and_nothing_else(tmp_path: Path) -> N
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="could not write the scores"):
+    with pytest.raises(OSError, match="could not be written"):
         write_scores(tmp_path / "file" / "test.npz", make())
 
 
