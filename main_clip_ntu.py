@@ -3,7 +3,7 @@
 from recipes.clip_action import clip_action
 from torchlight.launch import launch
 
-RECIPE = clip_action("config/nturgbd-cross-subject/lst_joint.yaml", __doc__)
+RECIPE = clip_action("config/demo/joint.yaml", __doc__)
 
 if __name__ == "__main__":
     launch(RECIPE)
