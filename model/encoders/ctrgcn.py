@@ -333,7 +333,7 @@ class _Listen(torch.autograd.Function):
     """residual + offset + sum over subsets k of topology_k x (weight_k x), with topology_k = lift_k x features_k.
 
     A topology has V x V numbers per channel, more than the features themselves: it is made for a few rows at a time,
-    used while it is in cache, and made again for the gradient.
+    used while it is in cache, and kept for the gradient alone.
 
     Shapes:
         x: (R, C, V, T); weight: (K, C', C); lift: (K, C', H); features: (K, R, H, V * V) as [receiving, sending joint]
@@ -354,50 +354,52 @@ class _Listen(torch.autograd.Function):
         rows, _, joints, frames = x.shape
         subsets, outputs, _ = weight.shape
         y = x.new_empty(rows, outputs, joints, frames)
-        values = [x.new_empty(rows, outputs, joints * frames) for _ in range(subsets)] if has_grad else []
+        sizes = [joints * joints] * subsets + [joints * frames] * subsets
+        kept = [x.new_empty(rows, outputs, size) for size in sizes] if has_grad else []
         step = _rows_together(x, _LISTEN_NUMBERS)
-        kept = [value.split(step) for value in values]
+        homes = zip(*(tensor.split(step) for tensor in kept), strict=True) if has_grad else repeat([None] * len(sizes))
         residuals = repeat(None) if residual is None else residual.split(step)
         pieces = zip(x.flatten(2).split(step), features.split(step, dim=1), offset.split(step), residuals, strict=False)
-        for index, ((piece, feature, constant, extra), home) in enumerate(zip(pieces, y.split(step), strict=True)):
+        for (piece, feature, constant, extra), home, kept_homes in zip(pieces, y.split(step), homes, strict=False):
             if extra is None:
                 home.copy_(constant)
             else:
                 torch.add(extra, constant, out=home)
             heard = home.flatten(0, 1)
             for subset in range(subsets):
-                topology = _through(lift[subset], feature[subset])
-                value = torch.bmm(_each(weight[subset], piece), piece, out=kept[subset][index] if has_grad else None)
+                topology = _through(lift[subset], feature[subset], kept_homes[subset])
+                value = _through(weight[subset], piece, kept_homes[subsets + subset])
                 heard.baddbmm_(topology.view(-1, joints, joints), value.view(-1, joints, frames))
-        ctx.save_for_backward(x, weight, lift, features, *values)
+        ctx.save_for_backward(x, weight, lift, features, *kept)
         ctx.has_residual = residual is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, lift, features, *values = ctx.saved_tensors
-        joints, frames = x.shape[2:]
+        x, weight, lift, features, *kept = ctx.saved_tensors
+        subsets, (joints, frames) = len(weight), x.shape[2:]
         grad = grad.contiguous()
-        grad_x, grad_features = torch.zeros_like(x), torch.empty_like(features)
+        grad_x, grad_features = torch.empty_like(x), torch.empty_like(features)
         step = _rows_together(x, _LISTEN_NUMBERS)
         # One sum per row of a piece; the rows are added at the end.
         weight_sums = weight.new_zeros(len(weight), step, *weight.shape[1:])
         lift_sums = lift.new_zeros(len(lift), step, *lift.shape[1:])
         inputs = zip(x.flatten(2).split(step), grad.split(step), features.split(step, dim=1), strict=True)
         outputs = zip(grad_x.flatten(2).split(step), grad_features.split(step, dim=1), strict=True)
-        kept = zip(*(value.split(step) for value in values), strict=True)
-        for (piece, come, feature), (home, feature_home), heard_values in zip(inputs, outputs, kept, strict=True):
+        pieces = zip(*(tensor.split(step) for tensor in kept), strict=True)
+        for (piece, come, feature), (home, feature_home), parts in zip(inputs, outputs, pieces, strict=True):
             heard, rows = come.flatten(0, 1), len(piece)
-            for subset, value in enumerate(heard_values):
-                topology = _through(lift[subset], feature[subset]).view(-1, joints, joints)
-                grad_value = torch.bmm(topology.transpose(1, 2), heard).view(rows, -1, joints * frames)
-                weight_sums[subset, :rows].baddbmm_(grad_value, piece.transpose(1, 2))
-                home.baddbmm_(_each(weight[subset].t(), piece), grad_value)
-                grad_topology = torch.bmm(heard, value.view(-1, joints, frames).transpose(1, 2))
-                grad_topology = grad_topology.view(rows, -1, joints * joints)
-                lift_sums[subset, :rows].baddbmm_(grad_topology, feature[subset].transpose(1, 2))
-                torch.bmm(_each(lift[subset].t(), piece), grad_topology, out=feature_home[subset])
+            for subset, (topology, value) in enumerate(zip(parts[:subsets], parts[subsets:], strict=True)):
+                grad_value = torch.bmm(topology.view(-1, joints, joints).mT, heard).view(rows, -1, joints * frames)
+                weight_sums[subset, :rows].baddbmm_(grad_value, piece.mT)
+                if subset:
+                    home.baddbmm_(_each(weight[subset].t(), piece), grad_value)
+                else:
+                    _through(weight[subset].t(), grad_value, home)
+                grad_topology = torch.bmm(heard, value.view(-1, joints, frames).mT).view(rows, -1, joints * joints)
+                lift_sums[subset, :rows].baddbmm_(grad_topology, feature[subset].mT)
+                _through(lift[subset].t(), grad_topology, feature_home[subset])
         grad_offset = grad.sum(3, keepdim=True)
         residual = grad if ctx.has_residual else None
         return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual, None
@@ -414,9 +416,9 @@ def _each(matrix: Tensor, rows: Tensor) -> Tensor:
     return matrix.expand(len(rows), -1, -1)
 
 
-def _through(matrix: Tensor, x: Tensor) -> Tensor:
-    """The same matrix (C', C) times x (R, C, L)."""
-    return torch.bmm(_each(matrix, x), x)
+def _through(matrix: Tensor, x: Tensor, home: Tensor | None = None) -> Tensor:
+    """The same matrix (C', C) times x (R, C, L), written home if there is one."""
+    return torch.bmm(_each(matrix, x), x, out=home)
 
 
 class _PoolTime(torch.autograd.Function):
