@@ -11,9 +11,10 @@ them plainly and the tests hold the two together. What differs is the order of t
 - the four temporal branches share one product; outside training every norm is folded into the weights before it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -112,8 +113,7 @@ class _NormActivate(torch.autograd.Function):
         scale = weight * inverse
         shift = _per_channel(bias - mean * scale)
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        residuals = repeat(None) if residual is None else residual.split(step)
-        for piece, home, extra in zip(x.split(step), y.split(step), residuals, strict=False):
+        for piece, home, extra in zip(x.split(step), y.split(step), _pieces(residual, step), strict=False):
             made = _scaled(piece, _per_channel(scale), home).add_(shift)
             if extra is not None:
                 made += extra
@@ -139,8 +139,8 @@ class _NormActivate(torch.autograd.Function):
         passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
         step = _rows_together(x, _NORM_NUMBERS)
         sums, products = [], []
-        outputs = repeat(None) if y is None else y.split(step)
-        for piece, onward, come, out in zip(x.split(step), passed.split(step), grad.split(step), outputs, strict=False):
+        gradients = zip(passed.split(step), grad.split(step), _pieces(y, step), strict=False)
+        for piece, (onward, come, out) in zip(x.split(step), gradients, strict=True):
             if out is not None:
                 torch.ops.aten.threshold_backward.grad_input(come, out, 0, grad_input=onward)
             sums.append(onward.sum((2, 3), dtype=share.dtype))
@@ -263,6 +263,47 @@ def _mix(weight: Tensor, x: Tensor) -> Tensor:
     return _through(weight.to(x.dtype), x.flatten(2)).view(len(x), len(weight), *x.shape[2:])
 
 
+class _Uses(NamedTuple):
+    """A block's input, once for each use, and its mean over time; the uses' gradients are added up in one pass.
+
+    Shapes:
+        heard, passed, around: (R, C, V, T); still: (R, C, V), in at least float32
+    """
+
+    heard: Tensor
+    passed: Tensor
+    around: Tensor
+    still: Tensor
+
+    @staticmethod
+    def of(x: Tensor) -> "_Uses":
+        """x: (R, C, V, T)."""
+        return _Uses(*_Fork.apply(x))
+
+
+class _Fork(torch.autograd.Function):
+    """See `_Uses`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        still = x.mean(3, dtype=torch.promote_types(x.dtype, torch.float32))
+        return x.view_as(x), x.view_as(x), x.view_as(x), still
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> Tensor:
+        *uses, still = [grad for grad in grads if grad is not None]
+        total = torch.empty_like(uses[0])
+        step = _rows_together(total, _NORM_NUMBERS)
+        share = (still / total.shape[3]).to(total.dtype).unsqueeze(3)
+        for home, mean, first, *others in zip(*(part.split(step) for part in (total, share, *uses)), strict=True):
+            torch.add(first, mean, out=home)
+            for other in others:
+                home += other
+        return total
+
+
 class _GraphLayer(nn.Module):
     """Joints hear each other through three adjacencies, each learned and refined per channel by the pose itself."""
 
@@ -282,32 +323,31 @@ class _GraphLayer(nn.Module):
         self.widen = _linear(inputs, outputs) if inputs != outputs else None
         self.widen_norm = _Norm(outputs) if inputs != outputs else None
 
-    def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
+    def forward(self, x: _Uses, count: Tensor | None) -> Tensor:
         """x: (R, C, V, T) -> (R, C', V, T)."""
+        residual = x.passed
         if self.training:
-            residual = x
             if self.widen is not None and self.widen_norm is not None:
-                residual = self.widen_norm(_mix(self.widen.weight, x), self.widen.bias, count, has_relu=False)
+                residual = self.widen_norm(_mix(self.widen.weight, residual), self.widen.bias, count, has_relu=False)
             y = self._listen(x, None, None)
             return self.norm(y, torch.zeros_like(self.norm.bias), count, residual)  # type: ignore[no-any-return]
         scale, shift = self.norm.folded(torch.zeros_like(self.norm.bias))
-        residual = x
         if self.widen is not None and self.widen_norm is not None:
             widen_scale, widen_shift = self.widen_norm.folded(self.widen.bias)
-            residual = _mix(self.widen.weight * widen_scale.unsqueeze(1), x)
+            residual = _mix(self.widen.weight * widen_scale.unsqueeze(1), residual)
             shift = shift + widen_shift
-        return self._listen(x, scale, residual + _per_channel(shift.to(x.dtype))).relu_()
+        return self._listen(x, scale, residual + _per_channel(shift.to(residual.dtype))).relu_()
 
-    def _listen(self, x: Tensor, scale: Tensor | None, start: Tensor | None) -> Tensor:
+    def _listen(self, x: _Uses, scale: Tensor | None, start: Tensor | None) -> Tensor:
         """Add up start + scale * sum over subsets of topology x values."""
-        rows, joints, outputs = len(x), x.shape[2], len(self.norm.bias)
+        rows, _, joints, _ = x.heard.shape
+        outputs = len(self.norm.bias)
         subsets, hidden = len(self.adjacency), self.relation_channels
-        still = x.mean(3, dtype=torch.promote_types(x.dtype, torch.float32))
-        related = _mix(torch.cat([self.query.weight, self.key.weight]), still)
+        related = _mix(torch.cat([self.query.weight, self.key.weight]), x.still)
         related = related + torch.cat([self.query.bias, self.key.bias]).unsqueeze(1)
         query, key = related.view(rows, 2, subsets, hidden, joints).permute(1, 2, 0, 3, 4)
-        difference = torch.tanh(query.unsqueeze(4) - key.unsqueeze(3)).flatten(3)
-        graph = self.adjacency.view(subsets, 1, 1, -1).expand(-1, rows, -1, -1).to(difference)
+        difference = torch.tanh(query.unsqueeze(3) - key.unsqueeze(4)).flatten(3)
+        graph = self.adjacency.mT.reshape(subsets, 1, 1, -1).expand(-1, rows, -1, -1).to(difference)
         features = torch.cat([difference, graph, torch.ones_like(graph)], dim=2)
         strength = self.relation_strength
         lift = torch.cat(
@@ -321,22 +361,23 @@ class _GraphLayer(nn.Module):
         if scale is not None:
             lift = lift * scale.unsqueeze(1)
         # A value's bias reaches a joint with the sum of the weights that it listens with.
-        heard = torch.matmul(lift.unsqueeze(1), features.view(*features.shape[:3], joints, joints).sum(4))
+        heard = torch.matmul(lift.unsqueeze(1), features.view(*features.shape[:3], joints, joints).sum(3))
         offset = (heard * self.value.bias.view(subsets, 1, outputs, 1)).sum(0).unsqueeze(3)
-        weights = self.value.weight.view(subsets, outputs, -1)
-        weights, lift, features, offset = (part.to(x.dtype) for part in (weights, lift, features, offset))
-        parts = (x, weights, lift, features, offset, start, torch.is_grad_enabled())
+        weight = self.value.weight.view(subsets, outputs, -1).transpose(0, 1).flatten(0, 1)
+        weight, lift, features, offset = (part.to(x.heard.dtype) for part in (weight, lift, features, offset))
+        parts = (x.heard, weight, lift, features, offset, start, torch.is_grad_enabled())
         return _Listen.apply(*parts)  # type: ignore[no-any-return]
 
 
 class _Listen(torch.autograd.Function):
     """residual + offset + sum over subsets k of topology_k x (weight_k x), with topology_k = lift_k x features_k.
 
-    A topology has V x V numbers per channel, more than the features themselves: it is made for a few rows at a time,
-    used while it is in cache, and kept for the gradient alone.
+    A channel's K topologies lie under each other, and so do its K values: the sum over subsets is the inner sum of one
+    product. A few rows are worked on at a time, so that a topology is used while it is in cache. Topologies and values
+    are kept for the gradient alone.
 
     Shapes:
-        x: (R, C, V, T); weight: (K, C', C); lift: (K, C', H); features: (K, R, H, V * V) as [receiving, sending joint]
+        x: (R, C, V, T); weight: (C' * K, C); lift: (K, C', H); features: (K, R, H, V * V) as [sending, receiving joint]
         offset: (R, C', V, 1); residual: (R, C', V, T) or None
     """
 
@@ -352,57 +393,56 @@ class _Listen(torch.autograd.Function):
         has_grad: bool,
     ) -> Tensor:
         rows, _, joints, frames = x.shape
-        subsets, outputs, _ = weight.shape
-        y = x.new_empty(rows, outputs, joints, frames)
-        sizes = [joints * joints] * subsets + [joints * frames] * subsets
-        kept = [x.new_empty(rows, outputs, size) for size in sizes] if has_grad else []
+        y = x.new_empty(rows, lift.shape[1], joints, frames)
+        topologies = x.new_empty(rows, lift.shape[1], len(lift), joints**2) if has_grad else None
+        values = x.new_empty(rows, len(weight), joints * frames) if has_grad else None
         step = _rows_together(x, _LISTEN_NUMBERS)
-        homes = zip(*(tensor.split(step) for tensor in kept), strict=True) if has_grad else repeat([None] * len(sizes))
-        residuals = repeat(None) if residual is None else residual.split(step)
-        pieces = zip(x.flatten(2).split(step), features.split(step, dim=1), offset.split(step), residuals, strict=False)
-        for (piece, feature, constant, extra), home, kept_homes in zip(pieces, y.split(step), homes, strict=False):
+        inputs = zip(x.flatten(2).split(step), features.split(step, dim=1), offset.split(step), strict=True)
+        optional = zip(*(_pieces(tensor, step) for tensor in (residual, topologies, values)), strict=False)
+        for (piece, feature, constant), home, (extra, *kept) in zip(inputs, y.split(step), optional, strict=False):
             if extra is None:
                 home.copy_(constant)
             else:
                 torch.add(extra, constant, out=home)
-            heard = home.flatten(0, 1)
-            for subset in range(subsets):
-                topology = _through(lift[subset], feature[subset], kept_homes[subset])
-                value = _through(weight[subset], piece, kept_homes[subsets + subset])
-                heard.baddbmm_(topology.view(-1, joints, joints), value.view(-1, joints, frames))
-        ctx.save_for_backward(x, weight, lift, features, *kept)
+            parts = [_through(matrix, part) for matrix, part in zip(lift, feature, strict=True)]
+            topology = torch.stack(parts, dim=2, out=kept[0]).view(-1, len(lift) * joints, joints)
+            value = torch.bmm(_each(weight, piece), piece, out=kept[1]).view(-1, len(lift) * joints, frames)
+            home.flatten(0, 1).baddbmm_(topology.mT, value)
+        ctx.save_for_backward(x, weight, lift, features, topologies, values)
         ctx.has_residual = residual is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, lift, features, *kept = ctx.saved_tensors
-        subsets, (joints, frames) = len(weight), x.shape[2:]
+        x, weight, lift, features, topologies, values = ctx.saved_tensors
+        subsets, (joints, frames) = len(lift), x.shape[2:]
         grad = grad.contiguous()
         grad_x, grad_features = torch.empty_like(x), torch.empty_like(features)
         step = _rows_together(x, _LISTEN_NUMBERS)
         # One sum per row of a piece; the rows are added at the end.
-        weight_sums = weight.new_zeros(len(weight), step, *weight.shape[1:])
-        lift_sums = lift.new_zeros(len(lift), step, *lift.shape[1:])
-        inputs = zip(x.flatten(2).split(step), grad.split(step), features.split(step, dim=1), strict=True)
-        outputs = zip(grad_x.flatten(2).split(step), grad_features.split(step, dim=1), strict=True)
-        pieces = zip(*(tensor.split(step) for tensor in kept), strict=True)
-        for (piece, come, feature), (home, feature_home), parts in zip(inputs, outputs, pieces, strict=True):
+        weight_sums = weight.new_zeros(step, *weight.shape)
+        lift_sums = lift.new_zeros(subsets, step, *lift.shape[1:])
+        by_row = (x.flatten(2), grad, topologies, values, grad_x.flatten(2))
+        by_subset = (features.split(step, dim=1), grad_features.split(step, dim=1))
+        pieces = zip(*(tensor.split(step) for tensor in by_row), *by_subset, strict=True)
+        for piece, come, topology, value, home, feature, feature_home in pieces:
             heard, rows = come.flatten(0, 1), len(piece)
-            for subset, (topology, value) in enumerate(zip(parts[:subsets], parts[subsets:], strict=True)):
-                grad_value = torch.bmm(topology.view(-1, joints, joints).mT, heard).view(rows, -1, joints * frames)
-                weight_sums[subset, :rows].baddbmm_(grad_value, piece.mT)
-                if subset:
-                    home.baddbmm_(_each(weight[subset].t(), piece), grad_value)
-                else:
-                    _through(weight[subset].t(), grad_value, home)
-                grad_topology = torch.bmm(heard, value.view(-1, joints, frames).mT).view(rows, -1, joints * joints)
-                lift_sums[subset, :rows].baddbmm_(grad_topology, feature[subset].mT)
-                _through(lift[subset].t(), grad_topology, feature_home[subset])
-        grad_offset = grad.sum(3, keepdim=True)
+            grad_value = torch.bmm(topology.view(-1, subsets * joints, joints), heard).view(value.shape)
+            weight_sums[:rows].baddbmm_(grad_value, piece.mT)
+            torch.bmm(_each(weight.t(), piece), grad_value, out=home)
+            grad_topology = torch.bmm(value.view(len(heard), -1, frames), heard.mT).view(topology.shape)
+            for subset in range(subsets):
+                part = grad_topology[:, :, subset]
+                lift_sums[subset, :rows].baddbmm_(part, feature[subset].mT)
+                torch.bmm(_each(lift[subset].t(), piece), part, out=feature_home[subset])
         residual = grad if ctx.has_residual else None
-        return grad_x, weight_sums.sum(1), lift_sums.sum(1), grad_features, grad_offset, residual, None
+        return grad_x, weight_sums.sum(0), lift_sums.sum(1), grad_features, grad.sum(3, keepdim=True), residual, None
+
+
+def _pieces(tensor: Tensor | None, step: int) -> Iterable[Tensor | None]:
+    """A few rows at a time; of nothing, nothing as often as asked."""
+    return repeat(None) if tensor is None else tensor.split(step)
 
 
 def _rows_together(x: Tensor, numbers: int) -> int:
@@ -416,9 +456,9 @@ def _each(matrix: Tensor, rows: Tensor) -> Tensor:
     return matrix.expand(len(rows), -1, -1)
 
 
-def _through(matrix: Tensor, x: Tensor, home: Tensor | None = None) -> Tensor:
-    """The same matrix (C', C) times x (R, C, L), written home if there is one."""
-    return torch.bmm(_each(matrix, x), x, out=home)
+def _through(matrix: Tensor, x: Tensor) -> Tensor:
+    """The same matrix (C', C) times x (R, C, L)."""
+    return torch.bmm(_each(matrix, x), x)
 
 
 class _PoolTime(torch.autograd.Function):
@@ -524,7 +564,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor, count: Tensor | None) -> Tensor:
         """x: (R, C, V, T) -> (R, C', V, T')."""
-        return self.temporal(self.graph(x, count), self._around(x, count), count)  # type: ignore[no-any-return]
+        uses = _Uses.of(x)
+        return self.temporal(self.graph(uses, count), self._around(uses.around, count), count)  # type: ignore[no-any-return]
 
     def _around(self, x: Tensor, count: Tensor | None) -> Tensor | None:
         if self.is_first:
