@@ -85,9 +85,16 @@ class Engine:
             completed = self._progress.epoch
             if is_main():
                 self._run_dir.keep_rows(lambda row: row["epoch"] <= completed)
+        train = self._run.train
+        if train.schedule.warmup_epochs > train.epochs:
+            logger.warning(
+                "train.schedule: got %d warm-up epochs for %d epochs; the learning rate will not reach train.optimiser.lr",
+                train.schedule.warmup_epochs,
+                train.epochs,
+            )
         scalars = ScalarWriter(self._run_dir.tensorboard, self._progress.step)
         try:
-            for epoch in range(self._progress.epoch, self._run.train.epochs):
+            for epoch in range(self._progress.epoch, train.epochs):
                 self._report(epoch, self._train_epoch(epoch, scalars), scalars)
                 self._evaluate(epoch, scalars)
                 self._progress = Progress(epoch=epoch + 1, batch=0, step=self._progress.step)
@@ -95,7 +102,7 @@ class Engine:
                 self._save(self._run_dir.last)
         finally:
             scalars.close()
-        if isinstance(self._run.train.select, SelectBest):
+        if isinstance(train.select, SelectBest):
             self._calibrate(self._run_dir.best)
         self._calibrate(self._run_dir.last)
 

@@ -399,3 +399,11 @@ def test_the_validate_phase_looks_at_validation_alone(tmp_path: Path) -> None:
     assert (tmp_path / "scores" / "val.npz").exists()
     assert not (tmp_path / "scores" / "test.npz").exists()
     assert "test" not in {row["split"] for row in rows(tmp_path)}
+
+
+def test_a_run_that_ends_inside_its_warm_up_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    door(tmp_path / "short", "train.epochs=1", "train.schedule.warmup_epochs=2")
+    assert "2 warm-up epochs for 1 epochs" in caplog.text
+    caplog.clear()
+    door(tmp_path / "long", "train.epochs=2", "train.schedule.warmup_epochs=2")
+    assert "warm-up" not in caplog.text
