@@ -88,7 +88,7 @@ class Engine:
         train = self._run.train
         if train.schedule.warmup_epochs > train.epochs:
             logger.warning(
-                "train.schedule: got %d warm-up epochs for %d epochs; the learning rate will not reach train.optimiser.lr",
+                "train.schedule: got %d warm-up epochs for %d epochs; the learning rate stays below its peak",
                 train.schedule.warmup_epochs,
                 train.epochs,
             )
