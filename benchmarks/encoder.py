@@ -3,15 +3,16 @@
     python -m benchmarks.encoder [--rounds 7]
 
 16 clips of 64 frames and 25 joints, `published` mode, two threads, training (forward and backward) and inference, once
-with 81 % single-body clips (13 of 16) and once with two bodies everywhere. Each version lives in a process of its own
-and they take turns. The allocator hint is one of the rewrites, so the ratios that are held to the targets are against
-the reference in the process it was published for, without the hint; the reference with the hint stands beside it.
+with 81 % single-body clips (13 of 16) and once with two bodies everywhere. Each version has a fresh process for each
+case, as memory that another case left behind makes the next one faster, and the versions take turns. The allocator hint
+is one of the rewrites, so the ratios that are held to the targets are against the reference in the process it was
+published for, without the hint; the reference with the hint stands beside it.
 """
 
 import argparse
 import multiprocessing
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 
 import torch
@@ -53,8 +54,8 @@ VERSIONS = (
 )
 
 
-def serve(version: Version, line: Connection) -> None:
-    """Run one step for every (case, mode) that comes down the line, until it is None."""
+def serve(version: Version, case: str, mode: str, line: Connection) -> None:
+    """Run one step of a case whenever the line asks for one, until it asks for none."""
     torch.set_num_threads(THREADS)
     if version.keeps_memory:
         keep_freed_memory()
@@ -64,27 +65,43 @@ def serve(version: Version, line: Connection) -> None:
     joint_weight = torch.ones(CLIPS, FRAMES, len(NTU25.joints), BODIES)
     fused = CtrGcn(CtrGcnConfig(absent_bodies="published"), NTU25, bodies=BODIES)
     reference = ReferenceCtrGcn(60, spatial_graph(NTU25), bodies=BODIES)
-    network = fused if version.is_fused else reference
+    network = (fused if version.is_fused else reference).train(mode == "training")
+    body_mask = torch.ones(CLIPS, BODIES, dtype=torch.bool)
+    body_mask[: SINGLE[case], 1] = False
 
-    def forward(body_mask: torch.Tensor) -> torch.Tensor:
+    def forward() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=version.is_bf16):
             if not version.is_fused:
                 return reference.tokens(pose, body_mask)
             tokens: Tokens = fused(pose, joint_weight, body_mask, frame_mask)
             return tokens.features
 
-    while (job := line.recv()) is not None:
-        case, mode = job
-        body_mask = torch.ones(CLIPS, BODIES, dtype=torch.bool)
-        body_mask[: SINGLE[case], 1] = False
-        network.train(mode == "training")
-        if mode == "training":
-            forward(body_mask).float().square().mean().backward()
+    while line.recv():
+        if network.training:
+            forward().float().square().mean().backward()
             network.zero_grad()
         else:
             with torch.no_grad():
-                forward(body_mask)
+                forward()
         line.send(None)
+
+
+def measure(case: str, mode: str, rounds: int) -> dict[str, float]:
+    """Median seconds of each version, by its name."""
+    context = multiprocessing.get_context("spawn")
+    lines: dict[str, Connection] = {}
+    for version in VERSIONS:
+        lines[version.name], far_end = context.Pipe()
+        context.Process(target=serve, args=(version, case, mode, far_end), daemon=True).start()
+
+    def step(line: Connection) -> None:
+        line.send(True)
+        line.recv()
+
+    seconds = interleaved({name: partial(step, line) for name, line in lines.items()}, rounds)
+    for line in lines.values():
+        line.send(False)
+    return seconds
 
 
 def main() -> None:
@@ -93,24 +110,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="timed calls of each version and case")
     rounds = parser.parse_args().rounds
     torch.set_num_threads(THREADS)
-    context = multiprocessing.get_context("spawn")
-    lines: dict[Version, Connection] = {}
-    for version in VERSIONS:
-        lines[version], far_end = context.Pipe()
-        context.Process(target=serve, args=(version, far_end), daemon=True).start()
-
-    def step(version: Version, job: tuple[str, str]) -> Callable[[], None]:
-        def ask() -> None:
-            lines[version].send(job)
-            lines[version].recv()
-
-        return ask
-
     rows = []
     print(environment())
     print(f"{'case':16}{'mode':11}{'version':28}{'ms':>8}{'x reference':>13}{'x with hint':>13}{'aim':>6}")
     for (case, mode), aim in AIMS.items():
-        seconds = interleaved({version.name: step(version, (case, mode)) for version in VERSIONS}, rounds)
+        seconds = measure(case, mode, rounds)
         for version in VERSIONS:
             ratio, with_hint = (seconds[other.name] / seconds[version.name] for other in VERSIONS[:2])
             wanted = aim if version.is_fused and not version.is_bf16 else None
@@ -129,8 +133,6 @@ def main() -> None:
                 f"{case:16}{mode:11}{version.name:28}{1000 * seconds[version.name]:8.0f}{ratio:13.2f}{with_hint:13.2f}"
                 f"{wanted or '':>6}"
             )
-    for line in lines.values():
-        line.send(None)
     print(write_result("encoder", {"rounds": rounds, "rows": rows}))
 
 
