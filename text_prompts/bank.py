@@ -8,7 +8,7 @@ import argparse
 import difflib
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ REGIONS = ("head", "hands", "arms", "hip", "legs", "feet")
 _SIDED = tuple(f"{side}_{region}" for side in ("left", "right") for region in REGIONS)
 _PACKAGE = Path(__file__).parent
 _FEWEST_SYNONYMS = 5
+_MANY_SHARING = 5  # classes that share a region's text, from where the region as a whole is reported
 _MOST_TOKENS = 75  # CLIP: 77 with the start and end tokens
 _LETTERS_A_TOKEN = 6
 _STRAY = re.compile(r"^\W|[^\w).]$|\s{2}|[\r\n\t]|\s[,.;:!?]|[,.;:!?]{2}|[\u00a0\ufffd]")
@@ -224,9 +225,14 @@ def _lint_confusable(bank: PromptBank) -> Iterator[LintIssue]:
         for region in (region for region in REGIONS + _SIDED if region in used):
             if region in prompt.regions or region.partition("_")[2] in prompt.regions:
                 owners[region, _plain(prompt.region(region))].append(prompt.name)
+    sharing: Counter[str] = Counter()
     for (field, text), names in owners.items():
         if text and len(names) > 1:
+            sharing[field] += len(names)
             yield LintIssue(names[0], field, f"shares {text!r} with {', '.join(names[1:])}")
+    for region in (region for region in REGIONS + _SIDED if sharing[region] >= _MANY_SHARING):
+        share = f"{sharing[region]} of {len(bank.classes)} classes"
+        yield LintIssue(share, region, f"share a text with another class, fewer than {_MANY_SHARING} may")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,9 +1,13 @@
 """Laws of the prompt bank, and the shipped prompt files held to its lint."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from feeders import ntu
 from feeders.skeleton import NTU25
 from feeders.synthetic import CLASS_NAMES
 from text_prompts.bank import REGIONS, ClassPrompt, PromptBank, lint, load_bank, main, packaged_banks
@@ -37,7 +41,7 @@ def test_shipped_files_are_lint_clean(name: str) -> None:
     assert lint(load_bank(name)) == ()
 
 
-@pytest.mark.parametrize(("name", "class_names"), [("ucla", UCLA), ("demo", CLASS_NAMES)])
+@pytest.mark.parametrize(("name", "class_names"), [("ucla", UCLA), ("demo", CLASS_NAMES), ("ntu120", ntu.CLASS_NAMES)])
 def test_shipped_files_cover_exactly_the_classes_of_their_data_set(name: str, class_names: tuple[str, ...]) -> None:
     shipped = load_bank(name)
     assert {prompt.name for prompt in shipped.classes} == set(class_names)
@@ -45,11 +49,45 @@ def test_shipped_files_cover_exactly_the_classes_of_their_data_set(name: str, cl
 
 
 @pytest.mark.parametrize("scheme", list(NTU25.schemes))
-@pytest.mark.parametrize("name", ["ucla", "demo"])
+@pytest.mark.parametrize("name", packaged_banks())
 def test_no_two_classes_share_a_part_text_in_any_scheme(name: str, scheme: str) -> None:
     for part in NTU25.parts(scheme).values():
         texts = load_bank(name).part_texts(part.regions, include_name=False)
         assert len(set(texts)) == len(texts)
+
+
+def test_the_ntu_file_is_in_the_order_of_the_data_set() -> None:
+    names = tuple(entry.name for entry in load_bank("ntu120").classes)
+    assert names == ntu.CLASS_NAMES
+    assert names[:60] == ntu.NTU60.class_names
+
+
+@pytest.mark.parametrize("name", packaged_banks())
+def test_shipped_texts_fit_clip_by_its_own_tokenizer(name: str) -> None:
+    tokenizer = pytest.importorskip("open_clip.tokenizer").SimpleTokenizer()
+    shipped = load_bank(name)
+    texts = {text for phrasings in shipped.whole_texts() for text in phrasings}
+    texts |= {text for entry in shipped.classes for text in entry.regions.values()}
+    for scheme in NTU25.schemes:
+        for part in NTU25.parts(scheme).values():
+            texts.update(shipped.part_texts(part.regions, include_name=True))
+    start_and_end = 2
+    assert max(len(tokenizer.encode(text)) for text in texts) + start_and_end <= tokenizer.context_length
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.sampled_from(REGIONS))
+def test_a_region_is_reported_when_five_classes_share_texts_whatever_case_and_marks(
+    choices: list[int], region: str
+) -> None:
+    def spelt(row: int) -> str:
+        return f"{region}, WAY {choices[row]}" if row % 2 else f"{region} way {choices[row]}"
+
+    plain = [prompt(f"run{row}") for row in range(len(choices))]
+    issues = lint(bank(*(replace(p, regions={**p.regions, region: spelt(row)}) for row, p in enumerate(plain))))
+    sharing = sum(choices.count(choice) > 1 for choice in choices)
+    reported = [(issue.class_name, issue.field) for issue in issues if "fewer than" in issue.message]
+    assert reported == ([(f"{sharing} of {len(choices)} classes", region)] if sharing >= 5 else [])
+    assert any("shares" in issue.message for issue in issues) == (sharing > 0)
 
 
 def test_classes_come_in_the_order_asked() -> None:
