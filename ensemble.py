@@ -18,6 +18,17 @@ from torchlight.metrics.fusion import Normalisation, fuse, search_weights
 from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
+# What the predecessors' command lines call a data set and its protocol -> what score files call them.
+DATASETS = {
+    "ntu": "ntu60",
+    "ntu/xsub": "ntu60/cross_subject",
+    "ntu/xview": "ntu60/cross_view",
+    "ntu60/xsub": "ntu60/cross_subject",
+    "ntu60/xview": "ntu60/cross_view",
+    "ntu120/xsub": "ntu120/cross_subject",
+    "ntu120/xset": "ntu120/cross_setup",
+    "nw-ucla": "ucla",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,7 +52,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(flag, type=Path, metavar="DIR", help=f"run folder or score file of the {name} stream")
     parser.add_argument("--stream", action="append", default=[], metavar="NAME=DIR", help="any further stream")
     parser.add_argument(
-        "--datasets", "--dataset", default="", help="the data set the files must be of, if they say one"
+        "--datasets",
+        "--dataset",
+        default="",
+        type=data_set_name,
+        metavar="NAME[/PROTOCOL]",
+        help="what the files must be of, if they say: ntu120/xsub, ntu/xview, ucla, demo, ...",
     )
     parser.add_argument("--split", default="test", help="the split to fuse and report (test)")
     chosen = parser.add_mutually_exclusive_group()
@@ -63,6 +79,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, help="fused scores (work_dir/ensemble/SPLIT.npz)")
     return parser.parse_args(argv)
+
+
+def data_set_name(asked: str) -> str:
+    """A data set and, after a slash, its protocol as score files name them."""
+    return DATASETS.get(asked.casefold(), asked.casefold())
 
 
 def named(items: Sequence[str], what: str) -> dict[str, str]:
@@ -106,7 +127,7 @@ def load(paths: Mapping[str, Path], split: str, dataset: str, labels: Mapping[st
     for name, path in paths.items():
         scores = read_scores(path)
         check(path, "split", scores.split, split)
-        check(path, "data set", scores.dataset.casefold(), dataset.casefold())
+        check_data_set(path, scores.dataset, dataset)
         check(path, "modality", scores.modality if name in MODALITIES else "", name)
         files.append(with_labels(scores, labels) if scores.labels is None and labels else scores)
     aligned = align(files)
@@ -120,6 +141,12 @@ def check(path: Path, what: str, said: str, expected: str) -> None:
     if said and expected and said != expected:
         hint = "; --stream NAME=DIR takes any modality" if what == "modality" else ""
         raise ValueError(f"{path}: got {what} {said!r}, expected {expected!r}{hint}")
+
+
+def check_data_set(path: Path, said: str, expected: str) -> None:
+    """The same data set and, where both name one, the same protocol."""
+    if any(one != other for one, other in zip(said.casefold().split("/"), expected.split("/"), strict=False)):
+        check(path, "data set", said, expected)
 
 
 def choose_weights(

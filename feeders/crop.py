@@ -38,19 +38,23 @@ class CropConfig(StrictConfig):
 class TimeGrid:
     """Where T frames come from: ``(1 - fraction) * low + fraction * high``.
 
+    Args:
+        is_packed: the source is just these frames, the T low ones before the T high ones.
+
     Shapes:
-        low, high: (N, T) int64 source frames; fraction: (N, T) float32 in [0, 1)
+        low, high: (N, T) int64 source frames, rising; fraction: (N, T) float32 in [0, 1)
     """
 
     low: np.ndarray
     high: np.ndarray
     fraction: np.ndarray
+    is_packed: bool = False
 
     def packed(self) -> tuple[np.ndarray, "TimeGrid"]:
         """The 2T frames to read, and the same grid on just those."""
         count = self.low.shape[1]
         at = np.broadcast_to(np.arange(count), self.low.shape)
-        return np.concatenate([self.low, self.high], axis=1), TimeGrid(at, at + count, self.fraction)
+        return np.concatenate([self.low, self.high], axis=1), TimeGrid(at, at + count, self.fraction, is_packed=True)
 
 
 def time_grid(
@@ -89,7 +93,10 @@ def resample(batch: SkeletonBatch, grid: TimeGrid) -> SkeletonBatch:
         pose = batch.pose.take_along_dim(place, dim=2)
         return pose, batch.joint_weight.take_along_dim(place[:, 0], dim=1)
 
-    (low, low_weight), (high, high_weight) = at(grid.low), at(grid.high)
+    if grid.is_packed:
+        (low, high), (low_weight, high_weight) = batch.pose.chunk(2, dim=2), batch.joint_weight.chunk(2, dim=1)
+    else:
+        (low, low_weight), (high, high_weight) = at(grid.low), at(grid.high)
     fraction = torch.from_numpy(grid.fraction)[:, :, None, None]
     both = (low_weight > 0) & (high_weight > 0)
     share = torch.where(both, fraction, (fraction > 0.5).to(low.dtype))
@@ -98,7 +105,7 @@ def resample(batch: SkeletonBatch, grid: TimeGrid) -> SkeletonBatch:
         batch,
         pose=torch.lerp(low, high, share[:, None]),
         joint_weight=weight,
-        body_mask=weight.amax(dim=(1, 2)) > 0,
+        body_mask=(weight > 0).flatten(1, 2).any(dim=1),
         frame_mask=torch.ones(fraction.shape[:2], dtype=torch.bool),
     )
 

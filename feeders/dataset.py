@@ -1,12 +1,19 @@
 """What a data set is to the loaders: its names, its skeleton, and its protocols as data."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from feeders.skeleton import Skeleton
 from feeders.store import StoreIndex
+
+# What the field's papers and configs call the official protocols.
+_ABBREVIATIONS = {
+    "cross_subject": ("xsub", "csub", "cs"),
+    "cross_view": ("xview", "cview", "cv"),
+    "cross_setup": ("xset", "xsetup", "cset", "csetup", "cross_set"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,9 @@ class DataSet:
         protocols: name -> Protocol; the first is the default.
         root: where its raw files lie by habit, relative to the data folder.
         bodies: how many people a clip may show.
-        validation_subjects: whom to hold out of training where the config does not say.
+        validation_subjects: whom to hold out of training where the config does not say; those who are not there are
+            passed over.
+        zero_shot: name -> the classes kept from training, to be recognised by their texts alone.
     """
 
     name: str
@@ -43,6 +52,7 @@ class DataSet:
     root: str
     bodies: int
     validation_subjects: tuple[int, ...] = ()
+    zero_shot: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def protocol(self, name: str | None) -> Protocol:
         """A protocol by name, the default for None."""
@@ -52,10 +62,40 @@ class DataSet:
             raise ValueError(f"data.split: got {name!r}, expected one of {list(self.protocols)} for {self.name}")
         return self.protocols[name]
 
+    def unseen_classes(self, zero_shot: str | None) -> frozenset[int]:
+        """The classes that a zero-shot split keeps from training; for None there are none."""
+        if zero_shot is None:
+            return frozenset()
+        if zero_shot not in self.zero_shot:
+            expected = f"one of {list(self.zero_shot)}" if self.zero_shot else "null: it has no zero-shot split"
+            raise ValueError(f"data.zero_shot: got {zero_shot!r}, expected {expected} for {self.name}")
+        return self.zero_shot[zero_shot]
 
-def split_index(index: StoreIndex, protocol: Protocol, validation_subjects: Sequence[int]) -> Mapping[str, np.ndarray]:
-    """Clip numbers of "train", "val" and "test"; "val" is carved from training by subject."""
+
+def canonical_split(name: str) -> str:
+    """Our name of a protocol for the field's: ``xsub``, ``CSub`` and ``cross-subject`` are ``cross_subject``."""
+    plain = name.lower().replace("-", "_")
+    return next((ours for ours, others in _ABBREVIATIONS.items() if plain in (ours, *others)), name)
+
+
+def usual_validation(index: StoreIndex, protocol: Protocol, facts: DataSet) -> tuple[int, ...]:
+    """The data set's usual validation subjects, of those who are on the training side."""
+    learned_from = set(index.subject[_on_side(index, protocol.train)].tolist())
+    return tuple(subject for subject in facts.validation_subjects if subject in learned_from)
+
+
+def split_index(
+    index: StoreIndex,
+    protocol: Protocol,
+    validation_subjects: Sequence[int],
+    unseen: Collection[int] = (),
+) -> Mapping[str, np.ndarray]:
+    """Clip numbers of "train", "val" and "test"; "val" is carved from training by subject.
+
+    Clips of ``unseen`` classes are in "test" alone.
+    """
     is_train, is_test = _on_side(index, protocol.train), _on_side(index, protocol.test)
+    is_train &= ~np.isin(index.label, sorted(unseen))
     if protocol.without_copies:
         is_train &= ~np.isin(index.digest, index.digest[is_test])
     is_val = is_train & np.isin(index.subject, list(validation_subjects))
@@ -83,6 +123,6 @@ def copies_across(index: StoreIndex, protocol: Protocol) -> list[tuple[str, str]
 
 def _on_side(index: StoreIndex, side: Mapping[str, frozenset[int]]) -> np.ndarray:
     mask = np.ones(len(index), dtype=bool)
-    for field, values in side.items():
-        mask &= np.isin(getattr(index, field), sorted(values))
+    for name, values in side.items():
+        mask &= np.isin(getattr(index, name), sorted(values))
     return mask

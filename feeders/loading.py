@@ -4,26 +4,29 @@ A batch is a pure function of (config, seed, epoch, batch number), whatever the 
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
-from feeders.crop import CropConfig, Sampling, resample, time_grid
-from feeders.dataset import DataSet, split_index
+from feeders.blended import read_blended
+from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
+from feeders.dataset import DataSet, canonical_split, split_index, usual_validation
 from feeders.demo import demo_data
 from feeders.draws import permutation
-from feeders.locate import open_store
+from feeders.locate import data_folder, open_store
 from feeders.modality import Modality, Root, to_modality
 from feeders.ntu import NTU60, NTU120
+from feeders.own import Field as SplitField
+from feeders.own import own_data
 from feeders.skeleton import Skeleton
 from feeders.store import Store
 from feeders.synthetic import SyntheticConfig
@@ -43,10 +46,13 @@ class ActionDataConfig(StrictConfig):
     """Which clips a run sees, and how.
 
     Args:
+        dataset: ``store`` is any store, say of your own data, at ``root``; ``test_on`` is then its split.
         root: a store or raw recordings, relative to PARTCLIP_DATA where that is set, else to ``data``;
             None for the data set's usual place. The demo then makes its own.
-        split: a protocol of the data set; None for its first.
+        test_on: field -> values of the clips to test on, as ``{subject: [4, 5]}``; for ``dataset=store`` alone.
+        split: a protocol of the data set, also by the field's abbreviation (``xsub``); None for its first.
         validation_subjects: whom to hold out of training as split ``val``; None for the data set's habit, [] for none.
+        zero_shot: a zero-shot split of the data set; its unseen classes are then in split ``test`` alone.
         modality, hops, bone_root: see `feeders.modality`; hops counts for ``relative`` only.
         frames: T of every batch.
         sampling: ``published_ucla`` draws whole frames as the published NW-UCLA feeder does; ``crop`` has no say then.
@@ -57,10 +63,12 @@ class ActionDataConfig(StrictConfig):
         synthetic: what the demo's recordings are.
     """
 
-    dataset: Literal["ucla", "ntu60", "ntu120", "demo"]
+    dataset: Literal["ucla", "ntu60", "ntu120", "demo", "store"]
     root: Path | None = None
-    split: str | None = None
+    test_on: Mapping[SplitField, tuple[int, ...]] = Field(default_factory=dict)
+    split: Annotated[str, AfterValidator(canonical_split)] | None = None
     validation_subjects: tuple[int, ...] | None = None
+    zero_shot: str | None = None
     modality: Modality = "joint"
     hops: int = Field(default=1, ge=1)
     bone_root: Root = "zero"
@@ -79,6 +87,10 @@ class ActionDataConfig(StrictConfig):
 
 def data_set(data: ActionDataConfig) -> DataSet:
     """The facts of the config's data set."""
+    if data.test_on and data.dataset != "store":
+        raise ValueError(
+            f"data.test_on: got it with data.dataset={data.dataset}, expected data.split, or dataset=store"
+        )
     match data.dataset:
         case "ucla":
             return UCLA
@@ -88,6 +100,8 @@ def data_set(data: ActionDataConfig) -> DataSet:
             return NTU120
         case "demo":
             return demo_data(data.synthetic)
+        case "store":
+            return own_data(Store(data_folder() / (data.root or "store")), data.test_on)
         case _:
             assert_never(data.dataset)
 
@@ -109,9 +123,12 @@ def build_loaders(
     facts = data_set(data)
     protocol = facts.protocol(data.split)
     store = open_store(facts, data.root, data.synthetic)
-    held_out = facts.validation_subjects if data.validation_subjects is None else data.validation_subjects
-    splits = split_index(store.index, protocol, held_out)
-    logger.info("%s: %s", facts.name, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
+    held_out = data.validation_subjects
+    if held_out is None:
+        held_out = usual_validation(store.index, protocol, facts)
+    splits = split_index(store.index, protocol, held_out, facts.unseen_classes(data.zero_shot))
+    title = f"{facts.name}/{data.split or next(iter(facts.protocols))}"
+    logger.info("%s: %s", title, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
     wanted = [name for name in splits if name in want and not (name == "val" and not held_out)]
     for name in wanted:
         if not len(splits[name]):
@@ -126,12 +143,12 @@ def build_loaders(
     return Loaders(
         train=train,
         evaluation=evaluation,
-        dataset=facts.name,
+        dataset=title,
         class_names=facts.class_names,
         skeleton=facts.skeleton.name,
         modality=data.modality,
         extra={
-            "split": data.split or next(iter(facts.protocols)),
+            "zero_shot": data.zero_shot,
             "validation_subjects": list(held_out),
             "clips": {name: len(samples) for name, samples in splits.items()},
         },
@@ -158,8 +175,7 @@ class Pipeline:
         grid = time_grid(lengths, data.frames, data.sampling, data.crop, seeds)
         if data.normalise == "none":
             # Nothing below looks beyond the chosen frames, so only these are read.
-            frames, grid = grid.packed()
-            batch = self._move(resample(self._read(samples, frames), grid), seeds)
+            batch = self._move(self._read_resampled(samples, grid), seeds)
         else:
             whole = np.broadcast_to(np.arange(lengths.max()), (len(samples), lengths.max()))
             batch = resample(min_max(self._move(self._read(samples, whole), seeds)), grid)
@@ -174,8 +190,16 @@ class Pipeline:
         names = self.skeleton.joints
         return names.index("spine_middle" if "spine_middle" in names else "hip_centre")
 
+    def _read_resampled(self, samples: np.ndarray, grid: TimeGrid) -> SkeletonBatch:
+        """What resampling what is read gives; compiled in one pass where it can be."""
+        read = read_blended(self.store, samples, grid, self.bodies)
+        if read is None:
+            frames, grid = grid.packed()
+            return resample(self._read(samples, frames), grid)
+        return self._batch(samples, *read, frame_mask=torch.ones(grid.low.shape, dtype=torch.bool))
+
     def _read(self, samples: np.ndarray, frames: np.ndarray) -> SkeletonBatch:
-        read, index = self.store.gather(samples, frames, self.bodies), self.store.index
+        read = self.store.gather(samples, frames, self.bodies)
         pose = torch.from_numpy(read.pose).permute(0, 4, 1, 3, 2).contiguous()
         weight = (
             torch.from_numpy(read.present)[..., None]
@@ -183,11 +207,23 @@ class Pipeline:
             else torch.from_numpy(read.joint_weight)
         )
         weight = weight.float().transpose(2, 3).expand(-1, -1, pose.shape[3], -1).contiguous()
+        is_inside = torch.from_numpy(frames < self.store.index.frames[samples][:, None])
+        return self._batch(samples, pose, weight, (weight > 0).flatten(1, 2).any(dim=1), is_inside)
+
+    def _batch(
+        self,
+        samples: np.ndarray,
+        pose: torch.Tensor,
+        weight: torch.Tensor,
+        body_mask: torch.Tensor,
+        frame_mask: torch.Tensor,
+    ) -> SkeletonBatch:
+        index = self.store.index
         return SkeletonBatch(
             pose=pose,
             joint_weight=weight,
-            body_mask=weight.amax(dim=(1, 2)) > 0,
-            frame_mask=torch.from_numpy(frames < index.frames[samples][:, None]),
+            body_mask=body_mask,
+            frame_mask=frame_mask,
             label=torch.from_numpy(index.label[samples]),
             sample_id=tuple(index.sample_id[samples].tolist()),
             meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in _META},

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import feeders.synthetic
 from feeders.dataset import DataSet
-from feeders.prepare import PREPARE_VERSION, prepare, raw_source
+from feeders.prepare import Preparation, raw_source
+from feeders.prepare.raw_files import find_files
+from feeders.prepare.shards import listing_digest
 from feeders.store import Store, is_store
 from feeders.synthetic import SyntheticConfig, write_recordings
 
@@ -31,18 +33,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PARTCLIP_CACHE") or ".cache")
 
 
+def usual_store(facts: DataSet, folder: Path) -> Path:
+    """Where the store of a data set is by habit, in a data folder."""
+    return folder / facts.name
+
+
 def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -> Store:
     """The data set's store, at ``root`` or prepared from the raw recordings there.
 
-    ``root`` is relative to `data_folder`; None is the usual place, for the demo the cache, where it is recorded.
+    ``root`` is relative to `data_folder`; None is the usual place: for the demo the cache, where it is recorded, else
+    the store that the documented commands make, `usual_store`, or the raw recordings in their habitual folder.
 
     Raises:
         FileNotFoundError: nothing is there; says where to get it and which key or variable points there.
         ValueError: the store is of another data set, or a raw file is broken.
     """
-    folder = (
-        _demo_recordings(simulation) if facts.name == "demo" and root is None else data_folder() / (root or facts.root)
-    )
+    if root is not None:
+        folder = data_folder() / root
+    elif facts.name == "demo":
+        folder = _demo_recordings(simulation)
+    else:
+        usual = usual_store(facts, data_folder())
+        folder = usual if is_store(usual) else data_folder() / facts.root
     store = Store(folder if is_store(folder) else _prepared(facts, folder))
     if store.header.dataset != facts.name or store.header.class_names != facts.class_names:
         raise ValueError(
@@ -53,22 +65,22 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -
 
 
 def _prepared(facts: DataSet, raw: Path) -> Path:
-    found = raw_source(facts.name).find(raw)
-    if not found.files:
+    source = raw_source(facts.name)
+    try:
+        found = find_files(source, [raw])
+    except FileNotFoundError:
         raise FileNotFoundError(
-            f"data.root: got nothing to read at {raw}, expected a store or {raw_source(facts.name).layout}; "
+            f"data.root: got nothing to read at {raw}, expected a store or {source.layout}; "
             "point data.root or the environment variable PARTCLIP_DATA at it. "
             "The demo needs no data: python main_clip_ntu.py --config config/demo/joint.yaml"
-        )
-    listing = hashlib.sha256(f"{PREPARE_VERSION} {raw.resolve()}".encode())
-    for path in found.files:
-        facts_of_file = path.stat()
-        listing.update(f"{path.relative_to(raw)} {facts_of_file.st_size} {facts_of_file.st_mtime_ns}\n".encode())
-    store = cache_folder() / "stores" / f"{facts.name}-{listing.hexdigest()[:16]}"
+        ) from None
+    store = cache_folder() / "stores" / f"{facts.name}-{listing_digest(source, found.files)}"
     with _only_one(store):
         if not is_store(store):
             logger.info("preparing %d recordings of %s into %s", len(found.files), raw, store)
-            logger.info("%s", prepare(facts.name, raw, store, jobs=os.cpu_count() or 1).summary())
+            jobs = min(8, os.cpu_count() or 1)
+            preparation = Preparation(source, (raw,), store, found, jobs, source.skip_broken)
+            logger.info("%s", preparation.finish().summary())
     return store
 
 

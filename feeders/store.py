@@ -8,8 +8,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,8 @@ from typing_extensions import Self
 from torchlight.digest import file_sha256
 
 FORMAT_VERSION = 1
+# So many small blocks of an index wait before they are joined: each costs a kilobyte or two beside its clips.
+_BLOCKS = 2048
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
 
 
@@ -121,6 +125,56 @@ class Frames:
     joint_weight: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class Block:
+    """Clips in the form in which a store keeps them: their part of its index and of its arrays."""
+
+    index: StoreIndex
+    poses: np.ndarray
+    joint_weight: np.ndarray | None
+
+
+def encode(recording: Recording, joints: int, coordinates: int) -> Block:
+    """One clip as a store of V ``joints`` and C ``coordinates`` keeps it; ValueError says what is wrong with it."""
+    _check(recording, (joints, coordinates))
+    tracks = recording.bodies
+    segments = np.concatenate([_segments(body, track.frames) for body, track in enumerate(tracks)])
+    poses = _stacked([track.joints for track in tracks])
+    weights = [track.joint_weight for track in tracks if track.joint_weight is not None]
+    weight = _stacked(weights) if weights else None
+    digest = hashlib.sha256(segments.tobytes())
+    for array in (poses, weight):
+        if array is not None:
+            digest.update(array.data)
+    numbers = ("label", "subject", "camera", "setup", "replication", "frames")
+    index = StoreIndex(
+        sample_id=np.array([recording.sample_id]),
+        bodies=np.array([len(tracks)], dtype=np.int64),
+        digest=np.array([digest.hexdigest()[:32].encode()]),
+        segment_end=np.array([len(segments)], dtype=np.int64),
+        segments=segments,
+        **{name: np.array([getattr(recording, name)], dtype=np.int64) for name in numbers},
+    )
+    return Block(index, poses, weight)
+
+
+def join_blocks(blocks: Sequence[Block]) -> Block:
+    """Blocks one after the other as one."""
+    _check_weights(blocks)
+    columns = {
+        field.name: np.concatenate([getattr(block.index, field.name) for block in blocks])
+        for field in fields(StoreIndex)
+    }
+    per_clip = [np.diff(block.index.segment_end, prepend=0) for block in blocks]
+    columns["segment_end"] = np.cumsum(np.concatenate(per_clip))
+    weights = [block.joint_weight for block in blocks if block.joint_weight is not None]
+    return Block(
+        index=StoreIndex(**columns),
+        poses=_stacked([block.poses for block in blocks]),
+        joint_weight=_stacked(weights) if weights else None,
+    )
+
+
 class StoreWriter:
     """Write a store next to its final place and move it there when the ``with`` block ends well.
 
@@ -153,10 +207,10 @@ class StoreWriter:
             "frame_rate": frame_rate,
             "class_names": class_names,
         }
-        self._rows: dict[str, list[Any]] = {field.name: [] for field in fields(StoreIndex)}
+        # Blocks without their arrays: the index stays in memory until the end, the poses never do.
+        self._written: list[Block] = []
         self._names: set[str] = set()
         self._count = 0
-        self._has_weight: bool | None = None
 
     def __enter__(self) -> Self:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -170,72 +224,65 @@ class StoreWriter:
 
     def add(self, recording: Recording) -> None:
         """Append a clip; ValueError names the clip and what is wrong with it."""
-        _check(recording, self._shape, self._names)
-        has_weight = recording.bodies[0].joint_weight is not None
-        if self._has_weight not in (None, has_weight):
-            raise ValueError(f"{recording.sample_id}: got joint_weight {has_weight}, expected the same in every clip")
-        self._has_weight = has_weight
-        digest = hashlib.blake2b(digest_size=16)
-        for number, body in enumerate(recording.bodies):
-            joints = np.ascontiguousarray(body.joints, dtype=np.float32)
-            segments = np.array(
-                [
-                    (number, run[0], len(run))
-                    for run in np.split(body.frames, np.flatnonzero(np.diff(body.frames) != 1) + 1)
-                ]
+        self.append(encode(recording, *self._shape))
+
+    def append(self, block: Block) -> None:
+        """Append clips that were encoded for this V and C; ValueError where a name is there already."""
+        names = set(block.index.sample_id.tolist())
+        twice = names & self._names
+        if twice or len(names) < len(block.index):
+            name = min(twice or names)
+            raise ValueError(
+                f"{name}: got this sample twice, expected unique names; is a file copied into a subfolder?"
             )
-            digest.update(segments.tobytes() + joints.tobytes())
-            self._rows["segments"].append(segments)
-            self._poses.write(joints.data)
-            if body.joint_weight is not None:
-                weight = np.ascontiguousarray(body.joint_weight, dtype=np.float32)
-                digest.update(weight.tobytes())
-                self._weights.write(weight.data)
-            self._count += len(joints)
-        self._names.add(recording.sample_id)
-        for name in ("sample_id", "label", "subject", "camera", "setup", "replication", "frames"):
-            self._rows[name].append(getattr(recording, name))
-        self._rows["bodies"].append(len(recording.bodies))
-        self._rows["digest"].append(digest.hexdigest().encode())
-        self._rows["segment_end"].append(sum(map(len, self._rows["segments"][-len(recording.bodies) :])))
+        _check_weights([*self._written[:1], block])
+        self._names |= names
+        if len(self._written) == _BLOCKS:
+            self._written = [join_blocks(self._written)]
+        none = np.empty(0, dtype=np.float32)
+        self._written.append(Block(block.index, none, None if block.joint_weight is None else none))
+        with self._naming_the_folder():
+            self._poses.write(block.poses.data)
+            if block.joint_weight is not None:
+                self._weights.write(block.joint_weight.data)
+        self._count += len(block.poses)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with self._poses, self._weights:
+            with self._naming_the_folder(), self._poses, self._weights:
                 if kind is None:
                     self._finish()
             if kind is None:
                 self._partial.replace(self._folder)
+                _fsync(self._folder.parent)
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """An error of the disk as one that says what could not be written."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(f"{self._folder}: could not be written: {error.strerror or error}") from None
 
     def _finish(self) -> None:
         if not self._names:
             raise ValueError(f"store: got no clips for {self._folder}, expected at least one")
+        joined = join_blocks(self._written)
         names = [_POSES, _INDEX]
         for stream, shape in ((self._poses, self._shape), (self._weights, self._shape[:1])):
             stream.seek(0)
             stream.write(_array_header((self._count, *shape)))
             stream.flush()
-            os.fsync(stream.fileno())
-        if self._has_weight:
+        if joined.joint_weight is not None:
             names.append(_WEIGHT)
         else:
             (self._partial / _WEIGHT).unlink()
-        integers = {
-            name: np.array(rows, dtype=np.int64)
-            for name, rows in self._rows.items()
-            if name not in ("sample_id", "digest", "segments", "segment_end")
-        }
         np.savez(
-            self._partial / _INDEX,
-            sample_id=np.array(self._rows["sample_id"], dtype=np.str_),
-            digest=np.array(self._rows["digest"], dtype=np.bytes_),
-            segments=np.concatenate(self._rows["segments"]).astype(np.int64),
-            segment_end=np.cumsum(self._rows["segment_end"], dtype=np.int64),
-            **integers,  # type: ignore[arg-type]
+            self._partial / _INDEX, **{field.name: getattr(joined.index, field.name) for field in fields(StoreIndex)}
         )
         files = {
             name: {"bytes": (self._partial / name).stat().st_size, "sha256": file_sha256(self._partial / name)}
@@ -243,6 +290,9 @@ class StoreWriter:
         }
         header = {"version": FORMAT_VERSION, **self._facts, "samples": len(self._names), "files": files}
         (self._partial / _HEADER).write_text(json.dumps(header, indent=2), encoding="utf-8")
+        # On disk before the folder takes its name, lest a power cut leave a whole name on half a store.
+        for name in (*names, _HEADER, "."):
+            _fsync(self._partial / name)
 
 
 class Store:
@@ -310,12 +360,22 @@ class Store:
         return _open_array(self.folder / _WEIGHT) if _WEIGHT in self.header.files else None
 
     @cached_property
-    def _lookup(self) -> tuple[np.ndarray, np.ndarray]:
-        """A sorted key of every segment (clip, body, first frame), and its first row."""
+    def first_row(self) -> np.ndarray:
+        """(S,) the row of `arrays` with which each segment of the index begins."""
+        count = self.index.segments[:, 2]
+        row: np.ndarray = np.cumsum(count) - count
+        return row
+
+    @cached_property
+    def _keys(self) -> np.ndarray:
+        """A sorted key of every segment: clip, body, first frame."""
         per_clip = np.diff(self.index.segment_end, prepend=0)
         clip = np.repeat(np.arange(len(self.index)), per_clip)
-        body, first, count = self.index.segments.T
-        return _key(clip, body, first), np.cumsum(count) - count
+        return _key(clip, self.index.segments[:, 0], self.index.segments[:, 1])
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """All body-frames, memory-mapped: poses (rows, V, C), and joint_weight (rows, V) where the source has it."""
+        return self._poses, self._weights
 
     def verify(self) -> None:
         """Read every file and compare checksums; ValueError names the file that is wrong."""
@@ -343,12 +403,12 @@ class Store:
             frames: (N, F) frame numbers; a number outside its clip reads as absent.
             bodies: M, how many bodies to read; a clip with fewer has absent ones.
         """
-        keys, first_row = self._lookup
+        keys = self._keys
         asked = _key(samples[:, None, None], np.arange(bodies), frames[..., None].clip(min=0))
         segment = np.searchsorted(keys, asked, side="right") - 1
         depth = asked - keys[segment]
         present = (segment >= 0) & (depth < self.index.segments[segment, 2]) & (frames[..., None] >= 0)
-        row = np.where(present, first_row[segment] + depth, 0)
+        row = np.where(present, self.first_row[segment] + depth, 0)
         weight = None
         pose = self._poses[row]
         pose[~present] = 0.0
@@ -370,11 +430,44 @@ def _key(clip: np.ndarray, body: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return key
 
 
-def _check(recording: Recording, shape: tuple[int, int], names: set[str]) -> None:
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays one after the other as float32, rows whole in memory whatever the order of the parts."""
+    return np.ascontiguousarray(np.concatenate(arrays), dtype=np.float32)
+
+
+def _segments(body: int, frames: np.ndarray) -> np.ndarray:
+    """Runs of rising frame numbers that follow each other, as (S, 3) body, first frame, frame count."""
+    first, last = int(frames[0]), int(frames[-1])
+    if last - first + 1 == len(frames):
+        return np.array([[body, first, len(frames)]], dtype=np.int64)
+    starts = np.concatenate([[0], 1 + np.flatnonzero(frames[1:] != frames[:-1] + 1)])
+    counts = np.diff(starts, append=len(frames))
+    return np.stack([np.full(len(starts), body), frames[starts], counts], axis=1).astype(np.int64)
+
+
+def _fsync(path: Path) -> None:
+    """Bring a file or a folder's list of files to the disk."""
+    if sys.platform != "win32":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _check_weights(blocks: Sequence[Block]) -> None:
+    """Either every clip of a store has weights or none."""
+    for block in blocks:
+        if (block.joint_weight is None) != (blocks[0].joint_weight is None):
+            raise ValueError(
+                f"{block.index.sample_id[0]}: got {'no ' if block.joint_weight is None else ''}joint_weight, "
+                f"expected the same in every clip, as in {blocks[0].index.sample_id[0]}"
+            )
+
+
+def _check(recording: Recording, shape: tuple[int, int]) -> None:
     """Hold a clip to what every reader of the store relies on."""
     name = recording.sample_id
-    if name in names:
-        raise ValueError(f"{name}: got this sample twice, expected unique names; is a file copied into a subfolder?")
     if recording.frames < 1 or not recording.bodies:
         raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
     if recording.frames >= 1 << 24 or len(recording.bodies) > 16:
@@ -389,11 +482,14 @@ def _check(recording: Recording, shape: tuple[int, int], names: set[str]) -> Non
         if not np.isfinite(body.joints).all():
             raise ValueError(f"{name}: got NaN or infinite coordinates, expected finite numbers")
         frames = body.frames
-        is_rising = len(frames) == len(body.joints) > 0 and bool((np.diff(frames) > 0).all())
+        is_rising = len(frames) == len(body.joints) > 0 and bool((frames[1:] > frames[:-1]).all())
         if not is_rising or frames[0] < 0 or frames[-1] >= recording.frames:
             raise ValueError(f"{name}: got body frames {frames}, expected rising numbers below {recording.frames}")
-        if body.joint_weight is not None and body.joint_weight.shape != body.joints.shape[:2]:
-            raise ValueError(f"{name}: got joint_weight {body.joint_weight.shape}, expected {body.joints.shape[:2]}")
+        weight = body.joint_weight
+        if (weight is None) != (recording.bodies[0].joint_weight is None):
+            raise ValueError(f"{name}: got joint_weight of some bodies, expected it of all or none")
+        if weight is not None and weight.shape != body.joints.shape[:2]:
+            raise ValueError(f"{name}: got joint_weight {weight.shape}, expected {body.joints.shape[:2]}")
 
 
 def _array_header(shape: tuple[int, ...]) -> bytes:

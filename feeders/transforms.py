@@ -71,8 +71,13 @@ def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, s
 
 def transform(batch: SkeletonBatch, matrix: Tensor) -> SkeletonBatch:
     """Apply one (N, C, C) matrix per sample to its column vectors."""
-    pose = batch.pose
-    return replace(batch, pose=torch.bmm(matrix, pose.flatten(2)).reshape(pose.shape))
+    pose = batch.pose.flatten(2)
+    if pose.device.type == "cpu":
+        # At so flat a product numpy takes half of torch's time.
+        moved = torch.from_numpy(np.matmul(matrix.numpy(), pose.numpy()))
+    else:
+        moved = torch.bmm(matrix, pose)
+    return replace(batch, pose=moved.reshape(batch.pose.shape))
 
 
 def rotation_matrices(angles: Tensor) -> Tensor:

@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from feeders.loading import ActionDataConfig, build_loaders, data_set
 from feeders.skeleton import skeleton_named
 from model.losses import ClipLossConfig
 from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
+from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig
 from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
+from torchlight.metrics.zero_shot import ZeroShotMetrics
 from torchlight.task import Loaders, Metric, Prediction
 
-_SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("val", "test")}
+_SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("val", "test"), "zeroshot": ("test",)}
 
 
 class ClipRun(RunConfig):
@@ -38,7 +42,7 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
     return Recipe(
         schema=ClipRun,
         default_config=Path(__file__).parent.parent / default_config,
-        phases=("train", "validate", "test"),
+        phases=("train", "validate", "test", "zeroshot"),
         build_loaders=_loaders,
         build_task=_task,
         build_metrics=_metrics,
@@ -48,12 +52,56 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
 
 
 def _loaders(run: ClipRun, phases: Sequence[str]) -> Loaders:
+    _check_zero_shot(run, phases)
     splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]} | set(run.train.evaluated_splits)
     return build_loaders(run.data, run.train.batch_size, run.train.evaluation_batch_size, run.seed, sorted(splits))
 
 
+def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
+    """A zero-shot run is one with ``data.zero_shot``; it is tested by the phase of that name, and by no other."""
+    zero_shot = run.data.zero_shot
+    if zero_shot is None:
+        if "zeroshot" in phases:
+            known = ", ".join(data_set(run.data).zero_shot) or f"another data set: {run.data.dataset} has none"
+            raise ValueError(f"data.zero_shot: got null with phase zeroshot, expected one of {known}")
+        return
+    if "test" in phases:
+        raise ValueError(f"phases: got test with data.zero_shot={zero_shot}, expected --phase train zeroshot")
+    alone, weight = "unseen classes are known by their texts alone", run.inference.text_weight
+    if run.text.tower == "none":
+        raise ValueError(f"text.tower: got none with data.zero_shot={zero_shot}, expected a text tower; {alone}")
+    if weight != 0:
+        raise ValueError(f"inference.text_weight: got {weight} with data.zero_shot={zero_shot}, expected 0; {alone}")
+
+
+def _learned(run: ClipRun) -> tuple[int, ...]:
+    facts = data_set(run.data)
+    unseen = facts.unseen_classes(run.data.zero_shot)
+    return tuple(number for number in range(len(facts.class_names)) if number not in unseen)
+
+
+def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkpoint) -> None:
+    """Weights must have learned from exactly the classes that this run may learn from."""
+    expected = {names[number] for number in _learned(run)}
+    learned = set(checkpoint.extra.get("learned_classes", checkpoint.class_names))
+    if leaked := sorted(learned - expected):
+        raise ValueError(
+            f"weights: got a checkpoint that has learned from {', '.join(leaked[:5])} ({len(leaked)} classes that "
+            f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split: "
+            "--phase train zeroshot"
+        )
+    if absent := sorted(expected - learned):
+        raise ValueError(
+            f"weights: got a checkpoint that has not learned {', '.join(absent[:5])} ({len(absent)} classes), expected "
+            f"all that data.zero_shot={run.data.zero_shot or 'null'} shows; test it with the split of its own config"
+        )
+
+
 def _task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
-    return ClipActionTask.build(
+    if checkpoint is not None and checkpoint.class_names == loaders.class_names:
+        _refuse_other_classes(run, loaders.class_names, checkpoint)
+    build = ClipActionTask.build if run.data.zero_shot is None else ZeroShotTask.build
+    return build(
         model=run.model,
         text=run.text,
         loss=run.loss,
@@ -62,14 +110,34 @@ def _task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> Clip
         class_names=loaders.class_names,
         bodies=run.data.bodies or data_set(run.data).bodies,
         state=None if checkpoint is None else checkpoint.weights,
+        learned=_learned(run),
     )
 
 
 def _metrics(run: ClipRun, loaders: Loaders) -> Sequence[Metric]:
-    return [ClassificationMetrics()]
+    unseen = data_set(run.data).unseen_classes(run.data.zero_shot)
+    return [ZeroShotMetrics(tuple(sorted(unseen)))] if unseen else [ClassificationMetrics()]
 
 
 def _report(run: ClipRun, prediction: Prediction, loaders: Loaders) -> str:
-    return per_class_table(
-        loaders.class_names, prediction.labels.cpu().numpy(), prediction.outputs["logits"].float().cpu().numpy()
+    names, labels = loaders.class_names, prediction.labels.cpu().numpy()
+    logits = prediction.outputs["logits"].float().cpu().numpy()
+    table = per_class_table(names, labels, logits)
+    unseen = sorted(data_set(run.data).unseen_classes(run.data.zero_shot))
+    if not unseen:
+        return table
+    text = prediction.outputs["text"].float().cpu().numpy()
+    of_unseen = np.isin(labels, unseen)
+    return "\n".join(
+        [
+            f"unseen classes of {run.data.zero_shot} among themselves, chance {100 / len(unseen):.2f} %",
+            per_class_table(
+                [names[number] for number in unseen],
+                np.searchsorted(unseen, labels[of_unseen]),
+                text[of_unseen][:, unseen],
+            ),
+            f"every class among all, chance {100 / len(names):.2f} %; learned classes pay {(text - logits).max():.3g}, "
+            "fixed on validation clips of learned classes ('plain': nothing)",
+            table,
+        ]
     )

@@ -32,4 +32,4 @@ def test_planned_runs_have_names_of_their_own() -> None:
 def test_every_config_file_loads(path: Path) -> None:
     overlays = {"cpu.yaml", "published_feeder.yaml"}
     files = [path.parent / "base.yaml", path] if path.name in overlays else [path]
-    assert load_config(ClipRun, files, []).data.dataset in ("ucla", "demo")
+    assert load_config(ClipRun, files, []).data.dataset in ("ucla", "ntu60", "ntu120", "demo")

@@ -139,11 +139,39 @@ def test_streams_that_are_not_what_they_are_given_for_are_refused(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "got modality 'bone', expected 'joint'" in fails(capsys, "--joint-dir", "bone")
-    assert "got data set 'ucla', expected 'ntu'" in fails(capsys, "--joint-dir", "joint", "--dataset", "ntu")
+    assert "got data set 'ucla', expected 'ntu60'" in fails(capsys, "--joint-dir", "joint", "--dataset", "ntu")
     assert "got split 'test', expected 'val'" in fails(capsys, "--joint-dir", "joint/scores/test.npz", "--split", "val")
     bone = runs / "bone" / "scores" / "test.npz"
     write_scores(bone, scores("bone", "test", 2.0, 1, count=30))
     assert "30 only in joint (test-" in fails(capsys, "--joint-dir", "joint", "--bone-dir", "bone")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("ntu/xsub", "ntu60/cross_subject"),
+        ("ntu60/xview", "ntu60/cross_view"),
+        ("ntu120/xsub", "ntu120/cross_subject"),
+        ("NTU120/XSet", "ntu120/cross_setup"),
+        ("NW-UCLA", "ucla/published"),
+        ("ucla", "ucla/without_copies"),
+        ("ntu120/cross_subject", "ntu120/cross_subject"),
+        ("ntu120/xsub", "ntu120"),
+    ],
+)
+def test_a_data_set_and_protocol_are_asked_for_by_the_papers_names(runs: Path, asked: str, said: str) -> None:
+    path = runs / "joint" / "scores" / "test.npz"
+    write_scores(path, replace(read_scores(path), dataset=said))
+    assert ensemble.main(["--joint-dir", "joint", "--datasets", asked, "--out", "fused.npz"]) == 0
+    assert read_scores(runs / "fused.npz").dataset == said
+
+
+def test_scores_of_another_protocol_are_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs / "joint" / "scores" / "test.npz"
+    write_scores(path, replace(read_scores(path), dataset="ntu120/cross_setup"))
+    said = fails(capsys, "--joint-dir", "joint", "--datasets", "ntu120/xsub")
+    assert "joint/scores/test.npz: got data set 'ntu120/cross_setup', expected 'ntu120/cross_subject'" in said
+    assert "got data set 'ntu120/cross_setup'" in fails(capsys, "--joint-dir", "joint", "--datasets", "ntu/xsub")
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=RunConfig)
 # Seconds that a process which is not the main one waits before it speaks of its error.
 _PATIENCE = 5.0
-_PHASES = ("train", "validate", "test")
+_PHASES = ("train", "validate", "test", "zeroshot")
+# What a phase evaluates where that is not everything there is.
+_SPLITS = {"validate": ("val",), "zeroshot": ("test",)}
 # A resumed run may differ in these: they say where and how loudly it runs, not what it computes.
 _HARMLESS = ("work_dir", "device", "phases", "save_score", "train.save_every_steps", "train.log_every")
 
@@ -59,7 +61,8 @@ class Recipe(Generic[R]):
 
     Args:
         schema: the config; default_config: the file used when ``--config`` is not given.
-        phases: what the door offers, of ``train``, ``validate`` (test on split ``val`` alone) and ``test``.
+        phases: what the door offers, of ``train``, ``validate`` (test on split ``val`` alone), ``test`` and
+            ``zeroshot`` (test on split ``test`` alone, for a recipe whose metrics are then those of unseen classes).
         build_loaders: (config, phases to run) -> data.
         build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
             (frozen text features) need not be computed.
@@ -226,7 +229,7 @@ def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) 
                 # What is tested next is what has just been trained, not what training began with.
                 weights = None
             else:
-                _test(run, weights, ("val",) if phase == "validate" else tuple(loaders.evaluation))
+                _test(run, weights, _SPLITS.get(phase) or tuple(loaders.evaluation))
     return 0
 
 

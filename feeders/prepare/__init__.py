@@ -1,165 +1,227 @@
-"""Raw recordings -> store, once: ``python -m feeders.prepare DATASET --raw DIR --out DIR``.
+"""Raw recordings -> store, once: ``python -m feeders.prepare DATASET --raw DIR [DIR ...] --out DIR``.
 
-Strict by default: one broken file ends the preparation and leaves no store; ``skip_broken`` leaves such files out.
-Either way a report, ``<out>-report.json``, says what was read, what was left out and why, and which clips are exact
+Whoever is killed, or meets a full disk, asks again and goes on: what was read stands in ``.<out>-partial`` until the
+store is whole. A broken file is left out, or ends the preparation: the source says which, and ``skip_broken`` decides
+otherwise. A report, ``<out>-report.json``, says what was read, what was left out and why, and which clips are exact
 copies of each other across the splits.
 """
 
-import json
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from feeders.dataset import copies_across
 from feeders.prepare import ntu, ucla
+from feeders.prepare.ntu_bodies import Denoise
+from feeders.prepare.raw_files import RawFiles, find_files
+from feeders.prepare.report import Report, load_report, report_path, write_report
+from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_shard, plan_shards, read_shards
 from feeders.prepare.source import RawSource
-from feeders.store import FORMAT_VERSION, Recording, Store, StoreWriter
+from feeders.store import Store, StoreWriter, is_store
+
+__all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prepare", "raw_source", "report_path"]
 
 logger = logging.getLogger(__name__)
 
 DATASETS = ("ucla", "ntu60", "ntu120", "demo")
-# Part of a cached store's name: raise it when reading or cleaning changes what a store holds.
-PREPARE_VERSION = f"{FORMAT_VERSION}.0"
+_STORE, _REPORT = "store", "report.json"
+
+
+def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | None = None) -> RawSource:
+    """The reader of a data set's raw files, by name.
+
+    Args:
+        dataset: one of `DATASETS`.
+        denoise: NTU's way of cleaning; "published" keeps the faults of the published procedure.
+        missing_list: a file of names to leave out, in place of the published list.
+    """
+    match dataset:
+        case "ucla":
+            source = ucla.SOURCE
+        case "ntu60" | "ntu120" | "demo":
+            source = ntu.ntu_source(dataset, denoise)
+        case _:
+            raise ValueError(f"dataset: got {dataset!r}, expected one of {DATASETS}")
+    if source.cleaning != denoise:
+        raise ValueError(f"denoise: got {denoise!r}, expected {source.cleaning!r}, which is all that {dataset} has")
+    if missing_list is None:
+        return source
+    words = missing_list.read_text(encoding="utf-8").split()
+    return replace(source, missing=frozenset(word.removesuffix(source.suffix) for word in words))
 
 
 @dataclass(frozen=True)
-class Report:
-    """What became of a raw folder.
+class Preparation:
+    """Raw files that are to become a store, and how far that has come.
 
     Args:
-        left_out: sample -> reason, by a published list.
-        broken: file name -> reason.
-        copies: protocol -> pairs (training clip, test clip) that are bit-identical.
+        jobs: processes that read.
+        skip_broken: leave broken files out of the store, rather than end without one.
     """
 
-    dataset: str
-    raw: str
-    store: str
-    files: int
-    left_out: Mapping[str, str]
-    broken: Mapping[str, str]
-    clips: int = 0
-    frames: int = 0
-    body_frames: int = 0
-    copies: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
+    source: RawSource
+    raw: tuple[Path, ...]
+    out: Path
+    found: RawFiles
+    jobs: int
+    skip_broken: bool
 
-    def summary(self) -> str:
-        """A few lines for people."""
-        return "\n".join(
-            [
-                f"{self.dataset}: {self.clips} clips of {self.files} files, "
-                f"{self.frames} frames, {self.body_frames} body-frames, in {self.store}",
-                f"left out by a published list: {len(self.left_out)}; broken: {len(self.broken)}",
-                *list(self.broken.values())[:10],
-                *(
-                    f"split {name!r}: {len(pairs)} exact copies across training and test, as {' = '.join(pairs[0])}"
-                    for name, pairs in self.copies.items()
-                    if pairs
-                ),
-                f"in full: {report_path(Path(self.store))}",
-            ]
+    def finished(self) -> Report | None:
+        """The report, where the store stands already; ValueError where something else stands in its place."""
+        report = load_report(report_path(self.out))
+        if is_store(self.out) and self._fits(report):
+            return report
+        if not self.out.exists() or self._fits(load_report(self._folder / _REPORT)):
+            return None
+        state = "something without its report"
+        if report is not None:
+            state = f"what was made of {dict(report.made_of)} with {len(report.broken)} broken files left out"
+        raise ValueError(
+            f"{self.out}: got {state}, expected nothing there or a store made of {self._made_of}; "
+            "remove it, or name another --out"
         )
 
+    def read(self) -> None:
+        """Read, check and clean every raw file that was not read before; OSError where the disk is full."""
+        with _alone_in(self._folder):
+            for _ in read_shards(self.source, self._shards, self.jobs):
+                pass
 
-def raw_source(dataset: str) -> RawSource:
-    """The reader of a data set's raw files, by name."""
-    match dataset:
-        case "ucla":
-            return ucla.SOURCE
-        case "ntu60" | "ntu120" | "demo":
-            return ntu.ntu_source(dataset)
-        case _:
-            raise ValueError(f"dataset: got {dataset!r}, expected one of {DATASETS}")
+    def finish(self) -> Report:
+        """Read what is left to read, put the store together, and report.
 
+        Raises:
+            ValueError: a file is broken (unless ``skip_broken``), or none is whole; no store is written.
+            OSError: a file cannot be read, or the disk is full; what was read is kept.
+        """
+        with _alone_in(self._folder) as folder:
+            if self.finished() is None:
+                if not self._fits(load_report(folder / _REPORT)):
+                    self._put_together(folder)
+                if (folder / _STORE).exists():
+                    (folder / _STORE).replace(self.out)
+                (folder / _REPORT).replace(report_path(self.out))
+        shutil.rmtree(self._folder, ignore_errors=True)
+        report = self.finished()
+        assert report is not None
+        return report
 
-def report_path(out: Path) -> Path:
-    """Where the report of a store lies: beside it."""
-    return out.with_name(f"{out.name}-report.json")
+    def _fits(self, report: Report | None) -> bool:
+        """Whether a report is of what is asked for here."""
+        return report is not None and report.made_of == self._made_of and (self.skip_broken or not report.broken)
 
-
-def prepare(dataset: str, raw: Path, out: Path, *, jobs: int = 1, skip_broken: bool = False) -> Report:
-    """Read every raw file into a new store at ``out`` and report.
-
-    Raises:
-        FileNotFoundError: there are no raw recordings; says where to get them.
-        ValueError: a file is broken (unless ``skip_broken``), or none is whole; no store is written.
-    """
-    source = raw_source(dataset)
-    found = source.find(raw)
-    if not found.files:
-        state = "a folder without recordings" if raw.is_dir() else "no folder"
-        raise FileNotFoundError(f"{dataset} recordings: got {state} at {raw}, expected {source.layout}")
-    facts, broken = source.dataset, dict[str, str]()
-    report = Report(dataset, str(raw), str(out), len(found.files), found.left_out, broken)
-    with StoreWriter(
-        out,
-        dataset=facts.name,
-        skeleton=facts.skeleton.name,
-        joints=len(facts.skeleton.joints),
-        coordinates=facts.skeleton.coordinates,
-        class_names=facts.class_names,
-    ) as writer:
-        for path, result in zip(found.files, _read_all(source.read, found.files, jobs), strict=True):
-            try:
-                writer.add(_whole(result))
-            except ValueError as error:
-                broken[path.name] = str(error)
-        if broken and (not skip_broken or len(broken) == len(found.files)):
-            _write_report(report)
-            raise ValueError(
-                f"{raw}: got {len(broken)} broken of {len(found.files)} files, first {next(iter(broken.values()))}; "
-                f"all stand in {report_path(out)}; repair them, or leave them out: "
-                f"python -m feeders.prepare {dataset} --raw {raw} --out DIR --skip-broken"
-            )
-    store = Store(out)
-    report = replace(
-        report,
-        clips=len(store),
-        frames=int(store.index.frames.sum()),
-        body_frames=int(store.index.segments[:, 2].sum()),
-        copies={
+    def _put_together(self, folder: Path) -> None:
+        """Read on; write the store and, last of all, the report into the folder of unfinished work."""
+        (folder / _REPORT).unlink(missing_ok=True)
+        for leftover in (folder / _STORE, *folder.glob(f".{_STORE}-*")):
+            shutil.rmtree(leftover, ignore_errors=True)
+        facts = self.source.dataset
+        left_out, broken = dict(self.found.left_out), dict(self.found.broken)
+        mended: dict[str, list[str]] = {}
+        report = Report(
+            dataset=facts.name,
+            raw=tuple(map(str, self.raw)),
+            store=str(self.out),
+            made_of=self._made_of,
+            files=len(self.found.files) + len(left_out) + len(broken),
+            left_out=left_out,
+            broken=broken,
+            mended=mended,
+        )
+        shards = read_shards(self.source, self._shards, self.jobs)
+        with (
+            closing(shards),
+            StoreWriter(
+                folder / _STORE,
+                dataset=facts.name,
+                skeleton=facts.skeleton.name,
+                joints=len(facts.skeleton.joints),
+                coordinates=facts.skeleton.coordinates,
+                class_names=facts.class_names,
+            ) as writer,
+        ):
+            clips = 0
+            for shard in shards:
+                block, outcome = load_shard(shard)
+                left_out |= dict.fromkeys(outcome.nobody, "without a body in any frame")
+                broken |= outcome.broken
+                for note, names in outcome.mended.items():
+                    mended.setdefault(note, []).extend(names)
+                if block is not None:
+                    writer.append(block)
+                    clips += len(block.index)
+            if clips == 0 or (broken and not self.skip_broken):
+                self._refuse(report)
+        store = Store(folder / _STORE)
+        copies = {
             name: copies_across(store.index, protocol)
             for name, protocol in facts.protocols.items()
             if not protocol.without_copies
-        },
-    )
-    _write_report(report)
-    return report
+        }
+        report = replace(
+            report,
+            clips=clips,
+            frames=int(store.index.frames.sum()),
+            body_frames=int(store.index.segments[:, 2].sum()),
+            copies=copies,
+        )
+        write_report(folder / _REPORT, report)
+
+    def _refuse(self, report: Report) -> None:
+        """Leave a report but no store, nor any work that a repaired file would make stale."""
+        write_report(report_path(self.out), report)
+        shutil.rmtree(self._folder)
+        first = next(iter(report.broken.values()), "no clip with a body")
+        raise ValueError(
+            f"{' '.join(report.raw)}: got {len(report.broken)} broken of {report.files} files, first {first}; "
+            f"all stand in {report_path(self.out)}; repair them, or leave them out: "
+            f"python -m feeders.prepare {report.dataset} --raw {' '.join(report.raw)} --out DIR --skip-broken"
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return self.out.with_name(f".{self.out.name}-partial")
+
+    @cached_property
+    def _shards(self) -> list[Shard]:
+        return plan_shards(self.source, self.found.files, self._folder)
+
+    @cached_property
+    def _made_of(self) -> dict[str, str]:
+        return {"cleaning": self.source.cleaning, "files": listing_digest(self.source, self.found.files)}
 
 
-def _whole(result: Recording | str) -> Recording:
-    if isinstance(result, str):
-        raise ValueError(result)
-    return result
+def plan(
+    source: RawSource, raw: Path | Sequence[Path], out: Path, *, jobs: int = 1, skip_broken: bool | None = None
+) -> Preparation:
+    """Find the raw files; FileNotFoundError, which says where to get them, where there are none."""
+    places = (raw,) if isinstance(raw, Path) else tuple(raw)
+    skips = source.skip_broken if skip_broken is None else skip_broken
+    return Preparation(source, places, out, find_files(source, places), jobs, skips)
 
 
-def _read_or_reason(read: Callable[[Path], Recording], path: Path) -> Recording | str:
-    """A broken file as its reason, so that one file never ends the others' process pool."""
-    try:
-        return read(path)
-    except ValueError as error:
-        return str(error)
+def prepare(
+    dataset: str, raw: Path | Sequence[Path], out: Path, *, jobs: int = 1, skip_broken: bool | None = None
+) -> Report:
+    """Read every raw file of a data set into a new store at ``out``, or what is left of that, and report."""
+    return plan(raw_source(dataset), raw, out, jobs=jobs, skip_broken=skip_broken).finish()
 
 
-def _read_all(read: Callable[[Path], Recording], files: Sequence[Path], jobs: int) -> Iterator[Recording | str]:
-    """Every file in order, read by ``jobs`` processes but never more than a window of them ahead."""
-    if jobs <= 1:
-        yield from map(partial(_read_or_reason, read), files)
-        return
-    window = 256 * jobs
-    with ProcessPoolExecutor(jobs) as pool:
-        for start in range(0, len(files), window):
-            yield from pool.map(partial(_read_or_reason, read), files[start : start + window], chunksize=16)
-            logger.info("%d of %d files read", min(start + window, len(files)), len(files))
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[Path]:
+    """The folder of unfinished work, of which one process at a time is the master; ValueError for a second one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as lock:
+        if sys.platform != "win32":
+            import fcntl
 
-
-def _write_report(report: Report) -> None:
-    path = report_path(Path(report.store))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}")
-    partial_path.write_text(json.dumps(asdict(report), indent=2), encoding="utf-8")
-    partial_path.replace(path)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(f"{folder}: got another process that is at work here, wait until it ends") from None
+        yield folder

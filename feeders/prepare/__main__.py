@@ -1,30 +1,52 @@
-"""The door to `feeders.prepare`: raw recordings -> store, with a report."""
+"""The door to `feeders.prepare`: raw recordings -> store, with a report; what a store holds; whether it is whole."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from feeders.prepare import DATASETS, prepare
+from feeders.prepare import DATASETS
+from feeders.prepare.check import demand_whole, describe, served_protocols
+from feeders.prepare.command import add_options, asked_preparation, exit_status, finish
+from feeders.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prepare one data set; 0 when the store stands, 1 with one line that says why it does not."""
-    parser = argparse.ArgumentParser(prog="python -m feeders.prepare", description="Read raw recordings into a store.")
-    parser.add_argument("dataset", choices=DATASETS)
-    parser.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder of the raw recordings")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store to make; must not exist")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that read")
-    parser.add_argument("--skip-broken", action="store_true", help="leave broken files out instead of ending")
-    asked = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        report = prepare(asked.dataset, asked.raw, asked.out, jobs=asked.jobs, skip_broken=asked.skip_broken)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    sys.stdout.write(report.summary() + "\n")
-    return 0
+    """Do what is asked; 0 when all is well, 1 with lines that say what is not."""
+    asked = _parser().parse_args(arguments)
+    match asked.command:
+        case "info":
+            return exit_status(lambda: _print(describe(Store(asked.store))))
+        case "validate":
+            return exit_status(lambda: _validate(Store(asked.store)))
+        case dataset:
+            return exit_status(lambda: finish(asked_preparation(dataset, asked.raw, asked.out, asked)))
+
+
+def _validate(store: Store) -> None:
+    demand_whole(store)
+    _print([f"{store.folder}: {len(store)} clips, whole", *served_protocols(store)])
+
+
+def _print(lines: list[str]) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m feeders.prepare",
+        description="Read raw recordings into a store, or look at one. Killed, it goes on when it is asked again.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="|".join([*DATASETS, "info", "validate"]))
+    for dataset in DATASETS:
+        command = commands.add_parser(dataset, help=f"prepare {dataset}")
+        command.add_argument(
+            "--raw", type=Path, nargs="+", required=True, metavar="DIR", help="folders or zips of the raw recordings"
+        )
+        command.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store to make")
+        add_options(command)
+    for name, purpose in (("info", "what a store holds"), ("validate", "whether a store is whole, and what it serves")):
+        commands.add_parser(name, help=purpose).add_argument("store", type=Path)
+    return parser
 
 
 if __name__ == "__main__":

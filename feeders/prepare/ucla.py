@@ -2,11 +2,11 @@
 
 import json
 import re
-from pathlib import Path
+from fnmatch import fnmatch
 
 import numpy as np
 
-from feeders.prepare.source import RawFiles, RawSource
+from feeders.prepare.source import RawSource, Reading
 from feeders.store import Recording, Track
 from feeders.ucla import ACTIONS, UCLA
 
@@ -14,37 +14,39 @@ _NAME = re.compile(r"a(\d\d)_s(\d\d)_e(\d\d)_v(\d\d)")
 _JOINTS = len(UCLA.skeleton.joints)
 
 
-def find(raw: Path) -> RawFiles:
-    """All clips under a folder, by name."""
-    return RawFiles(tuple(sorted(raw.rglob("a*_s*_e*_v*.json"), key=lambda path: path.stem)))
+def belongs(name: str) -> bool:
+    """Whether a file's name is that of a clip, be its numbers right or wrong."""
+    return fnmatch(name, "a*_s*_e*_v*")
 
 
-def read(path: Path) -> Recording:
+def read(name: str, content: bytes) -> Reading:
     """One clip; ValueError where it is truncated, empty, not finite, of another skeleton or of another name."""
-    fields = _NAME.fullmatch(path.stem)
+    fields = _NAME.fullmatch(name)
     if fields is None or int(fields[1]) not in ACTIONS:
-        raise ValueError(f"{path.name}: got an unknown name, expected aAA_sSS_eEE_vVV with an action of {ACTIONS}")
+        raise ValueError(f"{name}: got an unknown name, expected aAA_sSS_eEE_vVV with an action of {ACTIONS}")
     action, subject, replication, camera = map(int, fields.groups())
     label = ACTIONS.index(action)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: got truncated or broken JSON ({error}), expected a whole file") from error
-    if not isinstance(content, dict) or not isinstance(content.get("skeletons"), list):
-        raise ValueError(f"{path.name}: got no `skeletons` list, expected keys file_name, skeletons, label")
-    if content.get("file_name", path.stem) != path.stem or content.get("label", label + 1) != label + 1:
+        clip = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: got truncated or broken JSON ({error}), expected a whole file") from error
+    if not isinstance(clip, dict) or not isinstance(clip.get("skeletons"), list):
+        raise ValueError(f"{name}: got no `skeletons` list, expected keys file_name, skeletons, label")
+    if clip.get("file_name", name) != name or clip.get("label", label + 1) != label + 1:
         raise ValueError(
-            f"{path.name}: got file_name {content.get('file_name')!r} and label {content.get('label')!r} inside, "
-            f"expected {path.stem!r} and {label + 1}"
+            f"{name}: got file_name {clip.get('file_name')!r} and label {clip.get('label')!r} inside, "
+            f"expected {name!r} and {label + 1}"
         )
-    return Recording(
-        sample_id=path.stem,
-        label=label,
-        frames=len(content["skeletons"]),
-        bodies=(Track(np.arange(len(content["skeletons"])), _joints(content["skeletons"], path.name)),),
-        subject=subject,
-        camera=camera,
-        replication=replication,
+    return Reading(
+        Recording(
+            sample_id=name,
+            label=label,
+            frames=len(clip["skeletons"]),
+            bodies=(Track(np.arange(len(clip["skeletons"])), _joints(clip["skeletons"], name)),),
+            subject=subject,
+            camera=camera,
+            replication=replication,
+        )
     )
 
 
@@ -56,7 +58,7 @@ def _joints(skeletons: list[object], name: str) -> np.ndarray:
         raise ValueError(f"{name}: got frames of {counts} joints, expected {_JOINTS} in each")
     try:
         joints = np.array(skeletons, dtype=np.float32)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{name}: got coordinates that are not three numbers a joint ({error})") from error
     if joints.shape[1:] != (_JOINTS, 3):
         raise ValueError(f"{name}: got joints of shape {joints.shape}, expected (frames, {_JOINTS}, 3)")
@@ -68,8 +70,10 @@ def _joints(skeletons: list[object], name: str) -> np.ndarray:
 
 SOURCE = RawSource(
     dataset=UCLA,
-    find=find,
+    suffix=".json",
     read=read,
+    belongs=belongs,
+    skip_broken=False,
     layout="a folder of aAA_sSS_eEE_vVV.json files (`all_sqe`, 1,484 of them); "
     "the skeleton JSON files that CTR-GCN's README links, from the Northwestern-UCLA Multiview Action 3D set",
 )

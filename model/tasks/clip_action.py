@@ -45,9 +45,12 @@ class ClipActionTask(Task):
     Args:
         texts: None trains and uses the classifier alone.
         facts: plain facts for the checkpoint.
+        learned: numbers of the classes that training shows, one output of the classifier each.
     """
 
     calibrated_text_weight: Tensor
+    learned: Tensor
+    output_of_class: Tensor
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class ClipActionTask(Task):
         loss: ClipLossConfig,
         inference: InferenceConfig,
         facts: Mapping[str, Any],
+        learned: Sequence[int],
     ) -> None:
         super().__init__()
         self.network = network
@@ -66,6 +70,11 @@ class ClipActionTask(Task):
         self.facts = dict(facts)
         self.inference = inference
         self.register_buffer("calibrated_text_weight", torch.tensor(0.0))
+        self.register_buffer("learned", torch.tensor(learned), persistent=False)
+        # -1, which no loss takes for a class, where a class is not to be learned.
+        output_of_class = torch.full((len(self.facts["class_names"]),), -1)
+        output_of_class[self.learned] = torch.arange(len(learned))
+        self.register_buffer("output_of_class", output_of_class, persistent=False)
         if texts is not None and loss.form == "sigmoid":
             self.contrast_bias = nn.Parameter(torch.full((len(network.slot_names),), _SIGMOID_BIAS))
 
@@ -81,18 +90,21 @@ class ClipActionTask(Task):
         class_names: Sequence[str],
         bodies: int,
         state: Mapping[str, Tensor] | None = None,
+        learned: Sequence[int] | None = None,
     ) -> Self:
         """Assemble a task from its config sections; a clip has at most ``bodies`` bodies.
 
-        ``state`` is the state dict that will be loaded afterwards, if any: frozen texts then take their shapes from it
-        and neither prompts nor a text model are needed; a tuned tower is built without reading its weights.
+        ``learned`` are the numbers of the classes that training shows, None for all. ``state`` is the state dict that
+        will be loaded afterwards, if any: frozen texts then take their shapes from it and neither prompts nor a text
+        model are needed; a tuned tower is built without reading its weights.
         """
         texts = None if text.tower == "none" else _texts(model, text, skeleton, class_names, state)
         if texts is None and inference.text_weight != 0:
             raise ValueError(
                 f"inference.text_weight: got {inference.text_weight} with text.tower=none, expected 0 without texts"
             )
-        network = PartClip(model, skeleton, len(class_names), bodies, None if texts is None else texts.width)
+        learned = range(len(class_names)) if learned is None else learned
+        network = PartClip(model, skeleton, len(learned), bodies, None if texts is None else texts.width)
         facts = {
             "class_names": list(class_names),
             "skeleton": skeleton.name,
@@ -100,7 +112,7 @@ class ClipActionTask(Task):
             "slots": list(network.slot_names),
             "text_tower": tower_name(text),
         }
-        return cls(network, skeleton, texts, loss, inference, facts)
+        return cls(network, skeleton, texts, loss, inference, facts, learned)
 
     @property
     def text_weight(self) -> float:
@@ -111,11 +123,11 @@ class ClipActionTask(Task):
     def training_step(self, batch: SkeletonBatch) -> StepOutput:
         """Cross-entropy, and one already weighted contrastive loss per slot."""
         output = self.network(batch)
-        logits = output.logits.float()
+        logits, target = output.logits.float(), self.output_of_class[batch.label]
         losses = {
-            "classification": F.cross_entropy(logits, batch.label, label_smoothing=self.loss.label_smoothing),
+            "classification": F.cross_entropy(logits, target, label_smoothing=self.loss.label_smoothing),
         }
-        scalars = {"accuracy": 100 * (logits.argmax(dim=1) == batch.label).float().mean()}
+        scalars = {"accuracy": 100 * (logits.argmax(dim=1) == target).float().mean()}
         if output.text is not None:
             losses |= self._contrast(output.text, batch.label)
             scale = output.text.scale.detach()
@@ -128,18 +140,26 @@ class ClipActionTask(Task):
         Shapes (outputs):
             logits, classifier: (N, K); similarity: (N, 1+P, K) cosines to the class texts, 0 where a slot is absent
         """
-        classifier, similarity = self._scores(batch)
-        if self.inference.mirror:
-            of_image = self._scores(mirrored(batch, self.skeleton))
-            classifier, similarity = (classifier + of_image[0]) / 2, (similarity + of_image[1]) / 2
+        classifier, similarity = self.scores(batch)
         outputs = {"logits": classifier}
         if self.texts is not None:
             fused = fuse(classifier, similarity, self.network.scale(), self.text_weight)
             outputs = {"logits": fused, "classifier": classifier, "similarity": similarity}
         return Prediction(batch.sample_id, batch.label, outputs)
 
-    def _scores(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
-        """Classifier logits (N, K) and text similarity (N, 1+P, K); without texts the latter has no slots."""
+    def scores(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
+        """Classifier logits and cosines to the class texts, averaged over the mirror image where that is asked for.
+
+        Shapes:
+            returns: (N, learned classes) and (N, 1+P, K), without texts (N, 0, learned classes)
+        """
+        classifier, similarity = self._scores_of(batch)
+        if self.inference.mirror:
+            of_image = self._scores_of(mirrored(batch, self.skeleton))
+            classifier, similarity = (classifier + of_image[0]) / 2, (similarity + of_image[1]) / 2
+        return classifier, similarity
+
+    def _scores_of(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
         output = self.network(batch)
         classifier = output.logits.float()
         if output.text is None:
@@ -177,7 +197,7 @@ class ClipActionTask(Task):
         embedding, present = aligned.embedding, aligned.present
         is_prototype = self.loss.form == "prototype"
         if is_prototype:
-            text = self.texts.draw(torch.arange(len(self.texts.pool), device=label.device))
+            text, label = self.texts.draw(self.learned), self.output_of_class[label]
         else:
             text = self.texts.draw(label)
             embedding, text = gather_with_gradient(embedding), gather_with_gradient(text)
@@ -214,7 +234,12 @@ def fuse(classifier: Tensor, similarity: Tensor, scale: Tensor, text_weight: flo
     """
     if text_weight == 0:
         return classifier
-    return classifier.log_softmax(dim=1) + text_weight * (scale.float()[:, None] * similarity).mean(dim=1)
+    return classifier.log_softmax(dim=1) + text_weight * text_scores(similarity, scale)
+
+
+def text_scores(similarity: Tensor, scale: Tensor) -> Tensor:
+    """(N, 1+P, K) cosines and (1+P,) factors -> (N, K): the mean of the slots' scaled cosines."""
+    return (scale.float()[:, None] * similarity).mean(dim=1)
 
 
 def _texts(

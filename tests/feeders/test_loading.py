@@ -8,9 +8,11 @@ import torch
 import feeders.loading
 from feeders.batch import SkeletonBatch
 from feeders.dataset import Protocol, split_index
+from feeders.demo import demo_data
 from feeders.loading import ActionDataConfig, build_loaders
 from feeders.ntu import CLASS_NAMES, NTU60, NTU120
 from feeders.prepare import prepare
+from feeders.synthetic import SyntheticConfig
 from feeders.transforms import AugmentConfig
 from feeders.ucla import ACTIONS
 
@@ -186,3 +188,36 @@ def test_a_clip_on_neither_side_is_not_used(raw: Path) -> None:
     )
     splits = split_index(index, strict, ())
     assert [len(splits[name]) for name in ("train", "val", "test")] == [12, 0, 3]
+
+
+def test_the_usual_validation_people_are_held_out_unless_the_config_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTCLIP_CACHE", str(tmp_path))
+    simulation = SyntheticConfig(people=3, cameras=2, repetitions=1)
+    asked = {
+        None: {"train": 16, "val": 16, "test": 16},
+        (): {"train": 32, "val": 0, "test": 16},
+        (1,): {"train": 16, "val": 16, "test": 16},
+    }
+    for subjects, clips in asked.items():
+        data = ActionDataConfig(dataset="demo", frames=4, synthetic=simulation, validation_subjects=subjects)
+        loaders = build_loaders(data, 4, 4, 0)
+        assert loaders.extra["clips"] == clips
+        assert loaders.dataset == "demo/unseen_people_and_cameras"
+
+
+def test_a_zero_shot_split_keeps_its_classes_for_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARTCLIP_CACHE", str(tmp_path))
+    simulation = SyntheticConfig(people=3, cameras=2, repetitions=1)
+    data = ActionDataConfig(dataset="demo", frames=4, synthetic=simulation, zero_shot="demo_12_4")
+    loaders = build_loaders(data, 4, 4, 0)
+    unseen = demo_data(simulation).unseen_classes("demo_12_4")
+    shown = {
+        "train": {label for batch in loaders.train.epoch(0) for label in batch.label.tolist()},
+        **{
+            split: {label for batch in loader.epoch(0) for label in batch.label.tolist()}
+            for split, loader in loaders.evaluation.items()
+        },
+    }
+    assert shown == {"train": set(range(16)) - unseen, "val": set(range(16)) - unseen, "test": set(range(16))}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feeders.store import Recording, Store, StoreWriter, Track
+from feeders.store import Recording, Store, StoreWriter, Track, encode, join_blocks
 
 
 def clip(name: str, presence: list[list[bool]], seed: int = 0, weighted: bool = False) -> Recording:
@@ -110,6 +110,35 @@ def test_a_bad_clip_never_enters(change: dict, reason: str, write_store) -> None
     good = clip("a", [[1, 1]])
     with pytest.raises(ValueError, match=reason):
         write_store([good, replace(replace(good, sample_id="b"), **change)])
+
+
+def test_a_refused_clip_leaves_no_trace(tmp_path: Path, write_store) -> None:
+    good = [clip("a", [[1, 1]], 0), clip("b", [[1, 0, 1]], 1)]
+    bad = [clip("c", [[1, 1]], weighted=True), good[0], replace(good[1], sample_id="d", frames=0)]
+    facts = {"dataset": "toy", "skeleton": "NTU25", "class_names": ("a", "b")}
+    with StoreWriter(tmp_path / "out", joints=25, coordinates=3, **facts) as writer:
+        writer.add(good[0])
+        for recording in bad:
+            with pytest.raises(ValueError, match=rf"^{recording.sample_id}: got"):
+                writer.add(recording)
+        writer.add(good[1])
+    for name in ("poses.npy", "index.npz", "header.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (write_store(good, name=name).folder / name).read_bytes()
+
+
+def test_clips_may_come_one_by_one_or_in_blocks_in_any_memory_order(tmp_path: Path, write_store) -> None:
+    clips = [clip(f"c{n}", [[1, 0, 1, 1], [0, 1, 1, 0]], n, weighted=True) for n in range(5)]
+    alone = write_store(clips)
+    facts = {"dataset": "toy", "skeleton": "NTU25", "class_names": ("a", "b")}
+    turned = [
+        replace(one, bodies=tuple(replace(body, joints=np.asfortranarray(body.joints)) for body in one.bodies))
+        for one in clips
+    ]
+    with StoreWriter(tmp_path / "blocks", joints=25, coordinates=3, **facts) as writer:
+        for part in (turned[:2], turned[2:]):
+            writer.append(join_blocks([encode(recording, 25, 3) for recording in part]))
+    for path in alone.folder.iterdir():
+        assert (tmp_path / "blocks" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,40 @@ def mean_interval(
         confidence: of the central interval.
         seed: the same seed gives the same interval.
     """
+    estimate, statistic = _resampled(values, groups, draws, confidence, np.random.default_rng(seed))
+    return _interval(estimate, statistic, confidence)
+
+
+def harmonic_interval(
+    first: ArrayLike, second: ArrayLike, *, draws: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """The harmonic mean of two groups' means, 0 where one of them is 0; each group is resampled by itself.
+
+    Shapes:
+        first: (N,), second: (N',), not negative, such as 1.0 where a sample is right; the rest as in `mean_interval`
+    """
+    generator = np.random.default_rng(seed)
+    one, ones = _resampled(first, None, draws, confidence, generator)
+    other, others = _resampled(second, None, draws, confidence, generator)
+    estimate = _harmonic(np.array([one]), np.array([other]))[0]
+    return _interval(estimate, _harmonic(ones, others), confidence)
+
+
+def _harmonic(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = first + second
+    return np.asarray(2 * first * second / np.where(total > 0, total, 1))
+
+
+def _interval(estimate: float, statistic: NDArray[np.float64], confidence: float) -> Interval:
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(statistic, [tail, 100 - tail])
+    return Interval(float(estimate), float(low), float(high))
+
+
+def _resampled(
+    values: ArrayLike, groups: ArrayLike | None, draws: int, confidence: float, generator: np.random.Generator
+) -> tuple[float, NDArray[np.float64]]:
+    """The mean, or the mean of the groups' means, and (draws,) its value in each resample."""
     value_N = np.asarray(values, dtype=np.float64)
     if value_N.ndim != 1 or not len(value_N) or not np.isfinite(value_N).all():
         raise ValueError(f"bootstrap: got values of shape {value_N.shape}, expected (N,) finite numbers with N >= 1")
@@ -51,15 +85,12 @@ def mean_interval(
     value, group = distinct[cells % len(distinct)], cells // len(distinct)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
 
-    generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // len(cells))
     sizes = [min(block, draws - done) for done in range(0, draws, block)]
     statistic = np.concatenate(
         [_group_mean(generator.multinomial(len(value_N), count / len(value_N), size), value, starts) for size in sizes]
     )
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(statistic, [tail, 100 - tail])
-    return Interval(float(_group_mean(count[None], value, starts)[0]), float(low), float(high))
+    return float(_group_mean(count[None], value, starts)[0]), statistic
 
 
 def _group_mean(count: NDArray[np.int64], value: NDArray[np.float64], starts: NDArray[np.intp]) -> NDArray[np.float64]:

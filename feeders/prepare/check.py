@@ -1,0 +1,140 @@
+"""What a store holds, and whether it is whole: for people who bring their own data, or copied somebody's."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from feeders.dataset import DataSet, split_index
+from feeders.prepare import DATASETS, raw_source
+from feeders.skeleton import skeleton_named
+from feeders.store import Store, StoreIndex
+
+_ROWS = 1 << 16
+
+
+def describe(store: Store) -> list[str]:
+    """The header and the counts of a store, as lines for people."""
+    header, index = store.header, store.index
+    seconds = index.frames.sum() / header.frame_rate
+    size = sum(facts["bytes"] for facts in header.files.values())
+    bodies = ", ".join(f"{count} with {number}" for number, count in _counts(index.bodies))
+    lines = [
+        f"{store.folder}: {len(index)} clips of {header.dataset}, format {header.version}, {size / 1e6:.1f} MB",
+        f"skeleton {header.skeleton}, {header.units}, {header.frame_rate:g} frames a second",
+        f"frames: {index.frames.sum()} ({seconds / 3600:.2f} h), "
+        f"of a clip {index.frames.min()} to {index.frames.max()}, median {np.median(index.frames):g}",
+        f"bodies: {index.segments[:, 2].sum()} body-frames; clips: {bodies}",
+    ]
+    for name in ("subject", "camera", "setup", "replication"):
+        counts = [(value, count) for value, count in _counts(getattr(index, name)) if value >= 0]
+        if counts:
+            lines.append(f"{name} (clips): " + ", ".join(f"{value} ({count})" for value, count in counts))
+    of_class = np.bincount(index.label[index.label >= 0], minlength=len(header.class_names))
+    lines += [f"class {label} {name!r}: {of_class[label]}" for label, name in enumerate(header.class_names)]
+    return [*lines, *served_protocols(store)]
+
+
+def served_protocols(store: Store) -> list[str]:
+    """Of a data set that is known here: how many clips each of its protocols finds in the store."""
+    facts = _known(store)
+    lines = []
+    for name, protocol in facts.protocols.items() if facts else ():
+        counts = {side: len(clips) for side, clips in split_index(store.index, protocol, ()).items()}
+        empty = [side for side in ("train", "test") if not counts[side]]
+        state = f"not served, no clip to {' and none to '.join(empty)}" if empty else "served"
+        lines.append(f"protocol {name}: {state} ({counts['train']} to train, {counts['test']} to test)")
+    return lines
+
+
+def demand_whole(store: Store) -> None:
+    """ValueError with a line for everything that is wrong with a store."""
+    if faults := find_faults(store):
+        raise ValueError("\nerror: ".join(faults))
+
+
+def find_faults(store: Store) -> list[str]:
+    """Everything that is wrong with a store, a line each; none for a whole one."""
+    try:
+        store.verify()
+        index = store.index
+        poses, weights = store.arrays()
+    except (ValueError, OSError) as error:
+        return [str(error)]
+    faults = [*_header_faults(store, poses.shape[1:]), *_index_faults(index, len(store.header.class_names))]
+    for name, array in (("poses.npy", poses), ("joint_weight.npy", weights)):
+        if array is not None and (row := _first_not_finite(array)) is not None:
+            faults.append(f"{name}: got NaN or infinite numbers, first in row {row}, expected finite ones")
+    if weights is not None and len(weights) and not 0.0 <= weights.min() <= weights.max() <= 1.0:
+        faults.append(f"joint_weight.npy: got {weights.min()} to {weights.max()}, expected 0 to 1")
+    return faults
+
+
+def _header_faults(store: Store, shape: tuple[int, ...]) -> Iterator[str]:
+    header, facts = store.header, _known(store)
+    if len(set(header.class_names)) != len(header.class_names) or not all(header.class_names):
+        yield f"class names: got {header.class_names}, expected names that differ and are not empty"
+    if facts is not None and facts.class_names != header.class_names:
+        yield f"class names: got {len(header.class_names)}, expected the {len(facts.class_names)} of {facts.name}"
+    try:
+        skeleton = skeleton_named(header.skeleton)
+    except ValueError as error:
+        yield str(error)
+        return
+    expected = (len(skeleton.joints), skeleton.coordinates)
+    if shape != expected:
+        yield f"poses.npy: got rows of shape {shape}, expected {expected} for {skeleton.name}"
+
+
+def _index_faults(index: StoreIndex, classes: int) -> Iterator[str]:
+    """Whether the table of clips agrees with itself; whether it fits the arrays, `Store.index` has seen."""
+    clips = len(index)
+    for name, column in vars(index).items():
+        if name != "segments" and len(column) != clips:
+            yield f"index: got {len(column)} rows of {name}, expected {clips}"
+            return
+    per_clip = np.diff(index.segment_end, prepend=0)
+    if (per_clip < 1).any() or index.segment_end[-1] != len(index.segments):
+        yield f"index: got segment_end that does not cut {len(index.segments)} segments into {clips} clips"
+        return
+    clip = np.repeat(np.arange(clips), per_clip)
+    body, first, count = index.segments.T
+    follows = (np.diff(clip) == 0) & (np.diff(body) == 0)
+    starts = np.concatenate([[True], np.diff(clip) != 0])
+    # Readers search the segments, so these have to rise: clip by clip, body by body, frame by frame.
+    steps_wrongly = np.concatenate([[False], (np.diff(clip) == 0) & ~np.isin(np.diff(body), (0, 1))])
+    overlaps = np.concatenate([[False], follows & (first[1:] < (first + count)[:-1])])
+    last_body = np.maximum.reduceat(body, np.flatnonzero(starts))
+    _, times = np.unique(index.sample_id, return_inverse=True)
+    wrong = {
+        "a name that another clip has": np.bincount(times)[times] > 1,
+        f"a label outside 0 to {classes - 1}": (index.label < 0) | (index.label >= classes),
+        "another number of bodies than its segments": index.bodies != last_body + 1,
+        "segments outside its frames": _any_of(clip, (first < 0) | (count < 1) | (first + count > index.frames[clip])),
+        "segments out of order": _any_of(clip, steps_wrongly | overlaps | (starts & (body != 0))),
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong.any():
+            names = ", ".join(index.sample_id[is_wrong][:3].tolist())
+            yield f"index: got {what} in {int(is_wrong.sum())} clips, as {names}"
+
+
+def _any_of(clip: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
+    """Which clips have a wrong segment."""
+    return np.bincount(clip, weights=is_wrong) > 0
+
+
+def _first_not_finite(array: np.ndarray) -> int | None:
+    for start in range(0, len(array), _ROWS):
+        is_finite = np.isfinite(array[start : start + _ROWS]).reshape(len(array[start : start + _ROWS]), -1).all(axis=1)
+        if not is_finite.all():
+            return start + int(np.argmin(is_finite))
+    return None
+
+
+def _counts(values: np.ndarray) -> list[tuple[int, int]]:
+    found, counts = np.unique(values, return_counts=True)
+    return list(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _known(store: Store) -> DataSet | None:
+    return raw_source(store.header.dataset).dataset if store.header.dataset in DATASETS else None

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from feeders.blended import read_blended
+from feeders.crop import CropConfig, resample, time_grid
+from feeders.loading import ActionDataConfig, Pipeline
+from feeders.skeleton import NTU25
+from feeders.store import Recording, Store, Track
+
+
+def ragged(count: int, weights: bool = False) -> list[Recording]:
+    """Clips of 1 to 40 frames, whose one to three bodies come and go."""
+    draw, clips = np.random.default_rng(0), []
+    for number in range(count):
+        frames = int(draw.integers(1, 41))
+        seen = [np.flatnonzero(draw.random(frames) < chance) for chance in draw.choice([1.0, 0.7, 0.2], 3)]
+        tracks = [
+            Track(at, draw.normal(size=(len(at), 25, 3)), draw.random((len(at), 25)) if weights else None)
+            for at in seen
+            if len(at)
+        ]
+        if tracks:
+            clips.append(Recording(str(number), 0, frames, tuple(tracks)))
+    return clips
+
+
+@pytest.mark.parametrize("sampling", ["linear", "published_ucla"])
+@pytest.mark.parametrize("bodies", [1, 2, 4])
+def test_one_compiled_pass_is_reading_and_resampling(
+    write_store: Callable[..., Store], sampling: str, bodies: int
+) -> None:
+    pytest.importorskip("numba")
+    store = write_store(ragged(60))
+    pipeline = Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60"), bodies)
+    samples = np.random.default_rng(1).permutation(len(store))[:40]
+    for seeds in (None, np.arange(40, dtype=np.uint64)):
+        grid = time_grid(store.index.frames[samples], 24, sampling, CropConfig(), seeds)
+        frames, packed = grid.packed()
+        steps = resample(pipeline._read(samples, frames), packed)
+        blended = read_blended(store, samples, grid, bodies)
+        assert blended is not None
+        pose, weight, body_mask = blended
+        torch.testing.assert_close(pose, steps.pose, atol=1e-6, rtol=0)
+        assert torch.equal(weight, steps.joint_weight)
+        assert torch.equal(body_mask, steps.body_mask)
+
+
+def test_stores_with_joint_weights_are_read_the_plain_way(write_store: Callable[..., Store]) -> None:
+    store = write_store(ragged(10, weights=True))
+    grid = time_grid(store.index.frames[:4], 8, "linear", CropConfig(), None)
+    assert read_blended(store, np.arange(4), grid, 2) is None
+    assert Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60", frames=8), 2).batch(np.arange(4), None).pose.any()
