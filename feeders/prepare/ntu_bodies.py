@@ -74,12 +74,14 @@ class _People:
         frames: how many frames show any body.
         found: how many ids there were.
         is_every_short: whether all of several bodies are so short that they are taken for false detections.
+        has_repeats: whether an id is there twice in a frame.
     """
 
     frames: int
     bodies: Sequence[_Body]
     found: int
     is_every_short: bool
+    has_repeats: bool
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,7 @@ def _faults_that_act(
     name: str, clip: RawClip, people: _People, mended: _Placed, published: frozenset[str]
 ) -> tuple[str, ...]:
     """Each fault whose mending alone changes the published clip, or, if only several do, whose presence alone does."""
-    has_repeats = len(np.unique(np.stack([clip.frame_of.astype(np.uint64), clip.body_id]), axis=1).T) < len(clip.joints)
-    with_repeats = _people(clip, keeps_repeats=True) if has_repeats else people
+    with_repeats = _people(clip, keeps_repeats=True) if people.has_repeats else people
 
     def placed_with(faults: frozenset[str]) -> np.ndarray | None:
         try:
@@ -169,10 +170,11 @@ def _is_same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
 def _people(clip: RawClip, *, keeps_repeats: bool) -> _People:
     """Who is in a clip; ``keeps_repeats`` where an id that is there twice in a frame counts twice."""
     frame_of = np.cumsum(np.diff(clip.frame_of, prepend=clip.frame_of[0]) > 0)
-    bodies = []
+    bodies, has_repeats = [], False
     for body_id in dict.fromkeys(clip.body_id.tolist()):
         rows = np.flatnonzero(clip.body_id == body_id)
         is_first = np.diff(frame_of[rows], prepend=-1) > 0
+        has_repeats |= not is_first.all()
         if not keeps_repeats:
             rows, is_first = rows[is_first], is_first[is_first]
         bodies.append(_Body(frame_of[rows], is_first, clip.joints[rows]))
@@ -182,6 +184,7 @@ def _people(clip: RawClip, *, keeps_repeats: bool) -> _People:
         bodies=bodies if len(bodies) == 1 else _upright(long_enough or bodies),
         found=len(bodies),
         is_every_short=len(bodies) > 1 and not long_enough,
+        has_repeats=has_repeats,
     )
 
 
@@ -202,8 +205,8 @@ def _upright(bodies: Sequence[_Body]) -> Sequence[_Body]:
 def _is_wide(joints: np.ndarray) -> np.ndarray:
     width, height = (np.ptp(np.ascontiguousarray(joints[:, :, axis]), axis=1) for axis in (0, 1))
     # In float64, as Python's own numbers are.
-    is_good: np.ndarray = width <= _WIDEST * height.astype(np.float64)
-    return ~is_good
+    is_wide: np.ndarray = np.logical_not(width <= _WIDEST * height.astype(np.float64))
+    return is_wide
 
 
 def _motion(joints: np.ndarray) -> float:
@@ -246,7 +249,8 @@ def _frames(body: _Body, faults: frozenset[str]) -> np.ndarray:
     frames = body.frames
     if "body returned after a gap" in faults:
         frames = frames[0] - 1 + np.cumsum(body.is_first)
-    return frames + np.cumsum(~body.is_first)
+    counted: np.ndarray = frames + np.cumsum(~body.is_first)
+    return counted
 
 
 def _assigned(bodies: Sequence[_Body], faults: frozenset[str]) -> tuple[list[_Body], list[_Body]]:

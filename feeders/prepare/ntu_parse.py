@@ -54,7 +54,8 @@ def _compiled() -> Callable[[str, bytes], RawClip] | None:
     """The compiled reader where numba is installed; imported on first use, as it takes long."""
     try:
         from feeders.prepare.ntu_scan import scan
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: numba finds no folder to keep what it compiles in.
         logger.debug("skeleton files are read line by line: %s; pip install numba reads them faster", error)
         return None
 
