@@ -41,3 +41,28 @@ class Encoder(nn.Module, ABC):
         Shapes:
             pose: (N, C, T, V, M); joint_weight: (N, T, V, M); body_mask: (N, M) bool; frame_mask: (N, T) bool
         """
+
+
+class StagedEncoder(Encoder):
+    """An encoder that is pretrained in stages, by reconstruction, before it is fine-tuned.
+
+    Attributes:
+        stages: names of its pretraining stages, in order; each starts from the one before.
+    """
+
+    stages: tuple[str, ...]
+
+    @abstractmethod
+    def begin(self, stage: str | None) -> None:
+        """Freeze what this stage does not train (frozen parts are in eval mode throughout); None is fine-tuning."""
+
+    @abstractmethod
+    def reconstruct(
+        self, stage: str, pose: Tensor, joint_weight: Tensor, body_mask: Tensor, frame_mask: Tensor
+    ) -> Tensor:
+        """Predict every joint from what is shown; what is hidden has weight 0.
+
+        Shapes:
+            pose: (N, C, T, V, M); joint_weight: (N, T, V, M); body_mask: (N, M) bool; frame_mask: (N, T) bool
+            returns: (R, N, C, T, V, M), R predictions of each joint (one a pair for a stage that works on pairs)
+        """
