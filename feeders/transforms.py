@@ -3,7 +3,7 @@
 Angles are drawn in degrees; y is up, z away from the camera, x across, in metres. What is absent stays zero.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import assert_never
 
-from feeders.batch import SkeletonBatch, mirrored
+from feeders.batch import SkeletonBatch
 from feeders.draws import between, normal, uniform
 from feeders.skeleton import Skeleton
 from torchlight.config import StrictConfig
@@ -46,17 +46,8 @@ class AugmentConfig(StrictConfig):
 
 
 def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
-    """Mirror, scale, shear, rotate, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
-    if settings.mirror:
-        batch = mirror(batch, skeleton, _flags(uniform(seeds, "mirror")[:, 0] < settings.mirror))
-    if settings.scale != (1.0, 1.0):
-        factor = between(seeds, "scale", *settings.scale)
-        batch = replace(batch, pose=batch.pose * _floats(factor)[:, :, None, None, None])
-    if settings.shear:
-        batch = transform(batch, shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)))
-    if any(settings.rotation):
-        angles = between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)
-        batch = transform(batch, rotation_matrices(_floats(angles)))
+    """Move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
+    batch = move(batch, skeleton, drawn_moves(settings, seeds))
     if settings.noise:
         pose = batch.pose
         drawn = _floats(normal(seeds, "noise", pose[0].numel())).reshape(pose.shape)
@@ -69,46 +60,75 @@ def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, s
     return batch
 
 
+@dataclass(frozen=True)
+class Moves:
+    """What happens to each clip as a whole: one linear map, after a left-right mirror image where there is one.
+
+    Shapes:
+        matrix: (N, 3, 3) float32, for column vectors, the turning round of x in a mirror image included
+        is_mirrored: (N,) bool, left and right joints change places
+    """
+
+    matrix: np.ndarray
+    is_mirrored: np.ndarray
+
+
+def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
+    """Mirror, scale, shear, rotate: each where asked, in this order, as one map. ``seeds``: (N,) uint64."""
+    matrix = np.tile(np.eye(3), (len(seeds), 1, 1))
+    is_mirrored = np.zeros(len(seeds), dtype=bool)
+    if settings.mirror:
+        is_mirrored = uniform(seeds, "mirror")[:, 0] < settings.mirror
+        matrix[is_mirrored, 0, 0] = -1.0
+    if settings.scale != (1.0, 1.0):
+        matrix *= between(seeds, "scale", *settings.scale)[:, :, None]
+    if settings.shear:
+        matrix = shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)) @ matrix
+    if any(settings.rotation):
+        matrix = rotation_matrices(between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)) @ matrix
+    return Moves(matrix.astype(np.float32), is_mirrored)
+
+
+def move(batch: SkeletonBatch, skeleton: Skeleton, moves: Moves) -> SkeletonBatch:
+    """Every clip under its own map."""
+    if moves.is_mirrored.any():
+        partner = np.where(moves.is_mirrored[:, None], skeleton.mirror, np.arange(len(skeleton.joints)))
+        joint_NV = torch.from_numpy(partner).to(batch.pose.device)
+        batch = replace(
+            batch,
+            pose=batch.pose.take_along_dim(joint_NV[:, None, None, :, None], dim=3),
+            joint_weight=batch.joint_weight.take_along_dim(joint_NV[:, None, :, None], dim=2),
+        )
+    if (moves.matrix == np.eye(3, dtype=np.float32)).all():
+        return batch
+    return transform(batch, torch.from_numpy(moves.matrix).to(batch.pose.device))
+
+
 def transform(batch: SkeletonBatch, matrix: Tensor) -> SkeletonBatch:
     """Apply one (N, C, C) matrix per sample to its column vectors."""
-    pose = batch.pose.flatten(2)
-    if pose.device.type == "cpu":
-        # At so flat a product numpy takes half of torch's time.
-        moved = torch.from_numpy(np.matmul(matrix.numpy(), pose.numpy()))
-    else:
-        moved = torch.bmm(matrix, pose)
-    return replace(batch, pose=moved.reshape(batch.pose.shape))
+    return replace(batch, pose=torch.bmm(matrix, batch.pose.flatten(2)).reshape(batch.pose.shape))
 
 
-def rotation_matrices(angles: Tensor) -> Tensor:
+def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     """(N, 3) radians about x, y, z -> (N, 3, 3) R_z R_y R_x, with the signs of the published NTU feeders."""
-    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = angles.cos().unbind(1), angles.sin().unbind(1)
-    one, zero = torch.ones_like(cos_x), torch.zeros_like(cos_x)
+    (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = np.cos(angles).T, np.sin(angles).T
+    one, zero = np.ones_like(cos_x), np.zeros_like(cos_x)
 
-    def matrix(*rows: Tensor) -> Tensor:
-        return torch.stack(rows, dim=1).reshape(-1, 3, 3)
+    def matrix(*rows: np.ndarray) -> np.ndarray:
+        return np.stack(rows, axis=1).reshape(-1, 3, 3)
 
     about_x = matrix(one, zero, zero, zero, cos_x, sin_x, zero, -sin_x, cos_x)
     about_y = matrix(cos_y, zero, -sin_y, zero, one, zero, sin_y, zero, cos_y)
     about_z = matrix(cos_z, sin_z, zero, -sin_z, cos_z, zero, zero, zero, one)
-    return about_z @ about_y @ about_x
+    turn: np.ndarray = about_z @ about_y @ about_x
+    return turn
 
 
-def shear_matrices(entries: np.ndarray) -> Tensor:
+def shear_matrices(entries: np.ndarray) -> np.ndarray:
     """(N, 6) entries off the diagonal, row by row -> (N, 3, 3)."""
     matrix = np.tile(np.eye(3), (len(entries), 1, 1))
     matrix[:, ~np.eye(3, dtype=bool)] = entries
-    return _floats(matrix)
-
-
-def mirror(batch: SkeletonBatch, skeleton: Skeleton, chosen: Tensor) -> SkeletonBatch:
-    """The mirror image in place of the chosen (N,) samples."""
-    image = mirrored(batch, skeleton)
-    return replace(
-        batch,
-        pose=torch.where(chosen[:, None, None, None, None], image.pose, batch.pose),
-        joint_weight=torch.where(chosen[:, None, None, None], image.joint_weight, batch.joint_weight),
-    )
+    return matrix
 
 
 def hide(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:

@@ -9,12 +9,13 @@ from feeders.draws import normal, permutation, uniform
 from feeders.skeleton import NTU25
 from feeders.transforms import (
     AugmentConfig,
+    Moves,
     align,
     augment,
     centre,
     hide,
     min_max,
-    mirror,
+    move,
     rotation_matrices,
     shear_matrices,
     transform,
@@ -49,9 +50,23 @@ def absent_is_zero(batch: SkeletonBatch) -> bool:
     return bool((batch.pose * (batch.joint_weight == 0)[:, None] == 0).all())
 
 
+def rotations(angles: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(rotation_matrices(angles).astype(np.float32))
+
+
+def test_moves_are_mirror_scale_shear_and_rotation_in_this_order(batch: SkeletonBatch, seeds: np.ndarray) -> None:
+    settings = {"mirror": 1.0, "scale": (0.8, 1.2), "shear": 0.2, "rotation": (10.0, 180.0, 10.0)}
+    step_by_step = batch
+    for name, value in settings.items():
+        step_by_step = augment(step_by_step, AugmentConfig(**{name: value}), NTU25, seeds)
+    at_once = augment(batch, AugmentConfig(**settings), NTU25, seeds)
+    torch.testing.assert_close(at_once.pose, step_by_step.pose, atol=1e-5, rtol=0)
+    assert torch.equal(at_once.joint_weight, step_by_step.joint_weight)
+
+
 def test_rotation_equals_a_loop_of_single_axis_turns(batch: SkeletonBatch) -> None:
     angles = np.random.default_rng(0).uniform(-3, 3, size=(3, 3))
-    turned = transform(batch, rotation_matrices(torch.from_numpy(angles).float())).pose.numpy()
+    turned = transform(batch, rotations(angles)).pose.numpy()
     for n, (x, y, z) in enumerate(angles):
         about_x = np.array([[1, 0, 0], [0, np.cos(x), np.sin(x)], [0, -np.sin(x), np.cos(x)]])
         about_y = np.array([[np.cos(y), 0, -np.sin(y)], [0, 1, 0], [np.sin(y), 0, np.cos(y)]])
@@ -64,10 +79,9 @@ def test_rotation_equals_a_loop_of_single_axis_turns(batch: SkeletonBatch) -> No
 
 
 def test_rotation_keeps_lengths_and_shear_keeps_volume() -> None:
-    angles = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    matrix = rotation_matrices(angles)
-    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3).expand(5, 3, 3), atol=1e-6, rtol=0)
-    assert torch.equal(shear_matrices(np.zeros((2, 6))), torch.eye(3).expand(2, 3, 3))
+    matrix = rotation_matrices(np.random.default_rng(0).normal(size=(5, 3)))
+    np.testing.assert_allclose(matrix @ matrix.transpose(0, 2, 1), np.tile(np.eye(3), (5, 1, 1)), atol=1e-12)
+    np.testing.assert_array_equal(shear_matrices(np.zeros((2, 6))), np.tile(np.eye(3), (2, 1, 1)))
 
 
 def test_augmentation_ignores_batch_mates_and_the_global_generator(batch: SkeletonBatch, seeds: np.ndarray) -> None:
@@ -97,12 +111,13 @@ def test_what_is_absent_stays_absent_through_everything(batch: SkeletonBatch, se
 
 
 def test_mirroring_twice_is_the_identity(batch: SkeletonBatch) -> None:
-    chosen = torch.tensor([True, False, True])
-    once = mirror(batch, NTU25, chosen)
+    chosen = np.array([True, False, True])
+    image = Moves(np.stack([np.diag([-1.0 if turned else 1.0, 1.0, 1.0]) for turned in chosen]).astype("f4"), chosen)
+    once = move(batch, NTU25, image)
     assert torch.equal(once.pose[1], batch.pose[1])
     assert torch.equal(once.pose[0, 0, :, LEFT_HIP], -batch.pose[0, 0, :, RIGHT_HIP])
     assert torch.equal(once.pose[0, 1:, :, LEFT_HIP], batch.pose[0, 1:, :, RIGHT_HIP])
-    twice = mirror(once, NTU25, chosen)
+    twice = move(once, NTU25, image)
     assert torch.equal(twice.pose, batch.pose)
     assert torch.equal(twice.joint_weight, batch.joint_weight)
 
@@ -129,8 +144,7 @@ def test_centring_looks_past_absent_bodies_and_frames(batch: SkeletonBatch) -> N
 
 @pytest.mark.parametrize("how", ["first_frame", "clip"])
 def test_aligning_undoes_any_turn_about_the_vertical(batch: SkeletonBatch, how: str) -> None:
-    angles = torch.tensor([[0.0, 0.7, 0.0], [0.0, 2.9, 0.0], [0.0, -1.8, 0.0]])
-    turned = transform(batch, rotation_matrices(angles))
+    turned = transform(batch, rotations(np.array([[0.0, 0.7, 0.0], [0.0, 2.9, 0.0], [0.0, -1.8, 0.0]])))
     straight = align(turned, NTU25, how).pose
     torch.testing.assert_close(straight, align(batch, NTU25, how).pose, atol=1e-5, rtol=0)
     across = straight[:, :, :, RIGHT_HIP, 0] - straight[:, :, :, LEFT_HIP, 0]
