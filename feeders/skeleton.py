@@ -1,7 +1,8 @@
 """Front door: what a skeleton is. Joint names, the bone tree, mirror pairs and named body parts, each written once.
 
 Joint orders are facts of the file formats: NTU25 is Kinect v2 (Shahroudy et al., CVPR 2016), KINECT20 is the Kinect v1
-SDK order that NW-UCLA stores (Wang et al., CVPR 2014). A part scheme names, for every part, its joints and the regions
+SDK order that NW-UCLA stores (Wang et al., CVPR 2014), COCO17 and OPENPOSE18 are those of the 2D pose estimators that gait
+data sets were made with (Lin et al., ECCV 2014; Cao et al., CVPR 2017). A part scheme names, for every part, its joints and the regions
 of the prompt files that describe it; overlapping schemes share limb roots between torso and limb, as GAP and BPI do.
 """
 
@@ -115,6 +116,50 @@ _TREE_KINECT20 = {
     "right_ankle": "right_knee",
     "right_foot": "right_ankle",
 }
+_LIMBS = {
+    "left_elbow": "left_shoulder",
+    "left_wrist": "left_elbow",
+    "right_elbow": "right_shoulder",
+    "right_wrist": "right_elbow",
+    "left_knee": "left_hip",
+    "left_ankle": "left_knee",
+    "right_knee": "right_hip",
+    "right_ankle": "right_knee",
+}
+_FACE = {"nose": "nose", "left_eye": "nose", "right_eye": "nose", "left_ear": "left_eye", "right_ear": "right_eye"}
+
+
+def _ordered(joints: str, tree: Mapping[str, str]) -> Mapping[str, str]:
+    """A tree with its joints in file order."""
+    return {joint: tree[joint] for joint in joints.split()}
+
+
+_TREE_COCO17 = _ordered(
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow left_wrist "
+    "right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle",
+    {
+        **_FACE,
+        **_LIMBS,
+        "left_shoulder": "nose",
+        "right_shoulder": "nose",
+        "left_hip": "left_shoulder",
+        "right_hip": "right_shoulder",
+    },
+)
+_TREE_OPENPOSE18 = _ordered(
+    "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee "
+    "right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",
+    {
+        **_FACE,
+        **_LIMBS,
+        "nose": "neck",
+        "neck": "neck",
+        "left_shoulder": "neck",
+        "right_shoulder": "neck",
+        "left_hip": "neck",
+        "right_hip": "neck",
+    },
+)
 
 
 def _skeleton(name: str, tree: Mapping[str, str], coordinates: int) -> Skeleton:
@@ -137,6 +182,7 @@ def _skeleton(name: str, tree: Mapping[str, str], coordinates: int) -> Skeleton:
 
 _ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
 _LEG = ("hip", "knee", "ankle", "foot")
+_HEAD = ("neck", "head", "nose", "spine_shoulder", "shoulder_centre", "eye", "ear")
 
 
 def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
@@ -147,8 +193,8 @@ def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
     def limb(kinds: tuple[str, ...], sides: tuple[str, ...] = ("left", "right")) -> list[int]:
         return [i for i, joint in enumerate(joints) if kind_of[joint] in kinds and side_of[joint] in sides]
 
-    axis = [i for i, joint in enumerate(joints) if not kind_of[joint]]
-    head = [i for i, joint in enumerate(joints) if joint in ("neck", "head", "spine_shoulder", "shoulder_centre")]
+    axis = [i for i, joint in enumerate(joints) if kind_of[joint] not in (*_ARM, *_LEG)]
+    head = [i for i in axis if (kind_of[joints[i]] or joints[i]) in _HEAD]
     trunk = [i for i in axis if i not in head]
     roots = limb(("shoulder", "hip"))
     arms, legs = limb(_ARM), limb(_LEG)
@@ -191,7 +237,11 @@ def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
 
 NTU25 = _skeleton("NTU25", _TREE_NTU25, coordinates=3)
 KINECT20 = _skeleton("KINECT20", _TREE_KINECT20, coordinates=3)
-SKELETONS: Mapping[str, Skeleton] = MappingProxyType({skeleton.name: skeleton for skeleton in (NTU25, KINECT20)})
+COCO17 = _skeleton("COCO17", _TREE_COCO17, coordinates=2)
+OPENPOSE18 = _skeleton("OPENPOSE18", _TREE_OPENPOSE18, coordinates=2)
+SKELETONS: Mapping[str, Skeleton] = MappingProxyType(
+    {skeleton.name: skeleton for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18)}
+)
 
 
 def skeleton_named(name: str) -> Skeleton:
