@@ -1,9 +1,11 @@
 """Front door: what a skeleton is. Joint names, the bone tree, mirror pairs and named body parts, each written once.
 
 Joint orders are facts of the file formats: NTU25 is Kinect v2 (Shahroudy et al., CVPR 2016), KINECT20 is the Kinect v1
-SDK order that NW-UCLA stores (Wang et al., CVPR 2014), COCO17 and OPENPOSE18 are those of the 2D pose estimators that gait
-data sets were made with (Lin et al., ECCV 2014; Cao et al., CVPR 2017). A part scheme names, for every part, its joints and the regions
-of the prompt files that describe it; overlapping schemes share limb roots between torso and limb, as GAP and BPI do.
+SDK order that NW-UCLA stores (Wang et al., CVPR 2014), COCO17 and OPENPOSE18 are those of the 2D pose estimators that
+gait data sets were made with (Lin et al., ECCV 2014; Cao et al., CVPR 2017), PENN13 is Penn Action's (Zhang et al.,
+ICCV 2013), VIBE25 the 25 joints that Skeletics-152 (Gupta et al., IJCV 2021) keeps of VIBE's 49, by VIBE's names. A
+part scheme names, for every part, its joints and the regions of the prompt files that describe it; overlapping schemes
+share limb roots between torso and limb, as GAP and BPI do.
 """
 
 from collections.abc import Mapping
@@ -31,6 +33,7 @@ class Skeleton:
         parents: (V,) parent of each joint; the root is its own parent.
         mirror: (V,) the joint that takes this one's place in a left-right mirror image.
         coordinates: 2 for image positions, 3 for space.
+        origin: groups of joints, best first; a body is at the mean of what is seen of the first group with any.
         schemes: part scheme name -> part name -> Part; the order of parts is the order of axis P.
     """
 
@@ -39,6 +42,7 @@ class Skeleton:
     parents: tuple[int, ...]
     mirror: tuple[int, ...]
     coordinates: int
+    origin: tuple[tuple[int, ...], ...]
     schemes: Mapping[str, Mapping[str, Part]]
 
     @property
@@ -160,6 +164,41 @@ _TREE_OPENPOSE18 = _ordered(
         "right_hip": "neck",
     },
 )
+# The head is the root, as no joint lies between it and the shoulders.
+_TREE_PENN13 = _ordered(
+    "head left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
+    "right_knee left_ankle right_ankle",
+    {
+        **_LIMBS,
+        "head": "head",
+        "left_shoulder": "head",
+        "right_shoulder": "head",
+        "left_hip": "left_shoulder",
+        "right_hip": "right_shoulder",
+    },
+)
+_TREE_VIBE25 = _ordered(
+    "head_top head nose left_eye right_eye left_ear right_ear thorax neck right_shoulder right_elbow right_wrist "
+    "left_shoulder left_elbow left_wrist spine pelvis right_hip right_knee right_ankle left_hip left_knee left_ankle "
+    "right_big_toe left_big_toe",
+    {
+        **_FACE,
+        **_LIMBS,
+        "thorax": "thorax",
+        "neck": "thorax",
+        "head": "neck",
+        "head_top": "head",
+        "nose": "head",
+        "left_shoulder": "thorax",
+        "right_shoulder": "thorax",
+        "spine": "thorax",
+        "pelvis": "spine",
+        "left_hip": "pelvis",
+        "right_hip": "pelvis",
+        "left_big_toe": "left_ankle",
+        "right_big_toe": "right_ankle",
+    },
+)
 
 
 def _skeleton(name: str, tree: Mapping[str, str], coordinates: int) -> Skeleton:
@@ -176,13 +215,25 @@ def _skeleton(name: str, tree: Mapping[str, str], coordinates: int) -> Skeleton:
         parents=tuple(at[parent] for parent in tree.values()),
         mirror=tuple(at[partner(joint)] for joint in joints),
         coordinates=coordinates,
+        origin=_origin(joints),
         schemes=_schemes(joints),
     )
 
 
+def _origin(joints: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """A joint of the trunk where the layout has one; else the hips, the shoulders, whatever is seen."""
+    for trunk in ("spine_middle", "hip_centre", "pelvis"):
+        if trunk in joints:
+            return ((joints.index(trunk),),)
+    hips, shoulders = (
+        tuple(joints.index(f"{side}_{pair}") for side in ("left", "right")) for pair in ("hip", "shoulder")
+    )
+    return hips, shoulders, tuple(range(len(joints)))
+
+
 _ARM = ("shoulder", "elbow", "wrist", "hand", "hand_tip", "thumb")
-_LEG = ("hip", "knee", "ankle", "foot")
-_HEAD = ("neck", "head", "nose", "spine_shoulder", "shoulder_centre", "eye", "ear")
+_LEG = ("hip", "knee", "ankle", "foot", "big_toe")
+_HEAD = ("neck", "head", "head_top", "nose", "spine_shoulder", "shoulder_centre", "thorax", "eye", "ear")
 
 
 def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
@@ -196,8 +247,10 @@ def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
     axis = [i for i, joint in enumerate(joints) if kind_of[joint] not in (*_ARM, *_LEG)]
     head = [i for i in axis if (kind_of[joints[i]] or joints[i]) in _HEAD]
     trunk = [i for i in axis if i not in head]
-    roots = limb(("shoulder", "hip"))
+    hips, roots = limb(("hip",)), limb(("shoulder", "hip"))
     arms, legs = limb(_ARM), limb(_LEG)
+    # Where no joint lies between neck and hips, the hips are the torso: a face alone would be none.
+    torso, own_leg = (axis, _LEG) if trunk else (axis + hips, tuple(kind for kind in _LEG if kind != "hip"))
     arm_text, leg_text, torso_text = ("hands", "arms"), ("legs", "feet"), ("head", "hip")
 
     def scheme(**parts: tuple[list[int], tuple[str, ...]]) -> Mapping[str, Part]:
@@ -208,29 +261,31 @@ def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
     def sided(prefix: str, regions: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(f"{prefix}_{region}" for region in regions)
 
-    def five(torso: list[int]) -> Mapping[str, Part]:
+    def five(torso: list[int], leg: tuple[str, ...]) -> Mapping[str, Part]:
         return scheme(
             torso=(torso, torso_text),
             left_arm=(limb(_ARM, ("left",)), sided("left", arm_text)),
             right_arm=(limb(_ARM, ("right",)), sided("right", arm_text)),
-            left_leg=(limb(_LEG, ("left",)), sided("left", leg_text)),
-            right_leg=(limb(_LEG, ("right",)), sided("right", leg_text)),
+            left_leg=(limb(leg, ("left",)), sided("left", leg_text)),
+            right_leg=(limb(leg, ("right",)), sided("right", leg_text)),
         )
 
     return MappingProxyType(
         {
             # BPI: limb roots (shoulders, hips) belong to the torso and to their limb.
             "torso_arms_legs": scheme(torso=(axis + roots, torso_text), arms=(arms, arm_text), legs=(legs, leg_text)),
-            "torso_arms_legs_disjoint": scheme(torso=(axis, torso_text), arms=(arms, arm_text), legs=(legs, leg_text)),
+            "torso_arms_legs_disjoint": scheme(
+                torso=(torso, torso_text), arms=(arms, arm_text), legs=(limb(own_leg), leg_text)
+            ),
             # GAP: head, arms, hip, legs; the hip shares the hip joints with the legs.
             "head_arms_hip_legs": scheme(
                 head=(head, ("head",)),
                 arms=(arms, arm_text),
-                hip=(trunk + limb(("hip",)), ("hip",)),
+                hip=(trunk + hips, ("hip",)),
                 legs=(legs, leg_text),
             ),
-            "five_parts": five(axis + roots),
-            "five_parts_disjoint": five(axis),
+            "five_parts": five(axis + roots, _LEG),
+            "five_parts_disjoint": five(torso, own_leg),
         }
     )
 
@@ -239,8 +294,10 @@ NTU25 = _skeleton("NTU25", _TREE_NTU25, coordinates=3)
 KINECT20 = _skeleton("KINECT20", _TREE_KINECT20, coordinates=3)
 COCO17 = _skeleton("COCO17", _TREE_COCO17, coordinates=2)
 OPENPOSE18 = _skeleton("OPENPOSE18", _TREE_OPENPOSE18, coordinates=2)
+PENN13 = _skeleton("PENN13", _TREE_PENN13, coordinates=2)
+VIBE25 = _skeleton("VIBE25", _TREE_VIBE25, coordinates=3)
 SKELETONS: Mapping[str, Skeleton] = MappingProxyType(
-    {skeleton.name: skeleton for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18)}
+    {skeleton.name: skeleton for skeleton in (NTU25, KINECT20, COCO17, OPENPOSE18, PENN13, VIBE25)}
 )
 
 
