@@ -1,0 +1,138 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import model.gait_net
+from feeders.batch import SkeletonBatch
+from feeders.skeleton import KINECT20, Skeleton
+from model.encoders.contract import Encoder
+from model.encoders.ctrgcn import CtrGcnConfig
+from model.gait_net import GaitNet, GaitNetConfig, IdentityNeck, PartEmbeddings
+from tests.model.stand_in import PartEncoder, PointEncoder, clips
+
+PARTS = tuple(KINECT20.parts("five_parts"))
+
+
+@pytest.fixture(params=["joints", "parts", "ctrgcn"])
+def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    def stand_in(config: object, skeleton: Skeleton, bodies: int) -> Encoder:
+        return PointEncoder(skeleton) if request.param == "joints" else PartEncoder(skeleton, "five_parts")
+
+    if request.param != "ctrgcn":
+        monkeypatch.setattr(model.gait_net, "build_encoder", stand_in)
+    return request.param
+
+
+def net(**config: object) -> GaitNet:
+    torch.manual_seed(0)
+    return GaitNet(GaitNetConfig(encoder=CtrGcnConfig(width=8), heads=4, width=12, **config), KINECT20, 3, bodies=1)
+
+
+def walks(count: int = 6) -> SkeletonBatch:
+    return clips(count, bodies=1, frames=8)
+
+
+def one_of(batch: SkeletonBatch, row: int) -> SkeletonBatch:
+    pick = slice(row, row + 1)
+    tensors = (batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask, batch.label)
+    return SkeletonBatch(*(value[pick] for value in tensors), sample_id=batch.sample_id[pick])
+
+
+def without_arms(batch: SkeletonBatch, rows: slice) -> SkeletonBatch:
+    weight = batch.joint_weight.clone()
+    arms = [j for part in ("left_arm", "right_arm") for j in KINECT20.parts("five_parts")[part].joints]
+    weight[rows, :, arms] = 0
+    return replace(batch, joint_weight=weight)
+
+
+@pytest.mark.parametrize("interaction", ["none", "cross_attention"])
+def test_it_says_an_embedding_and_identities_for_the_whole_body_and_each_part(encoder: str, interaction: str) -> None:
+    network = net(interaction=interaction)
+    output = network(walks())
+    assert network.slot_names == ("whole", *PARTS)
+    assert output.embedding.shape == output.after_neck.shape == (6, 6, 12)
+    assert output.logits.shape == (6, 6, 3)
+    assert output.present.all()
+
+
+@pytest.mark.parametrize("interaction", ["none", "cross_attention"])
+@pytest.mark.parametrize("retrieval", ["before_neck", "after_neck"])
+def test_an_embedding_does_not_depend_on_its_batch_mates(encoder: str, interaction: str, retrieval: str) -> None:
+    network = net(interaction=interaction, retrieval=retrieval)
+    network(walks())
+    network.eval()
+    together = network.retrieval_embedding(walks())
+    for row in range(6):
+        alone = network.retrieval_embedding(one_of(walks(), row))
+        assert_close(alone.embedding[0], together.embedding[row], rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_reach_every_parameter(encoder: str) -> None:
+    network = net(interaction="cross_attention")
+    output = network(walks())
+    (output.logits.square().sum() + output.embedding.square().sum()).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
+def test_distances_are_those_configured() -> None:
+    batch = walks()
+    unit, free = (net(distance=d).eval().retrieval_embedding(batch).embedding for d in ("cosine", "euclidean"))
+    assert_close(unit.norm(dim=-1), torch.ones(6, 6))
+    assert_close(torch.nn.functional.normalize(free, dim=-1), unit)
+
+
+def test_an_absent_part_is_nothing_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.gait_net, "build_encoder", lambda *_: PointEncoder(KINECT20))
+    network, batch = net().eval(), walks()
+    whole, cut = network(batch), network(without_arms(batch, slice(0, 2)))
+    absent = [row for row, slot in enumerate(network.slot_names) if slot.endswith("arm")]
+    legs = [row for row, slot in enumerate(network.slot_names) if slot.endswith("leg")]
+    assert not cut.present[:2, absent].any()
+    assert cut.present[2:].all()
+    for output in (cut.embedding, cut.after_neck, cut.logits):
+        assert not output[:2, absent].any()
+    assert_close(cut.embedding[:, legs], whole.embedding[:, legs])
+    assert_close(cut.embedding[2:], whole.embedding[2:])
+
+
+def neck_and_walks() -> tuple[IdentityNeck, Tensor, Tensor]:
+    torch.manual_seed(0)
+    neck = IdentityNeck(slots=2, width=4, identities=3)
+    present = torch.tensor([[True, True], [True, False], [True, True], [True, False], [True, True]])
+    return neck, torch.randn(5, 2, 4) * present.unsqueeze(-1), present
+
+
+def test_the_neck_is_a_batch_norm_over_those_present() -> None:
+    neck, embedding, present = neck_and_walks()
+    after = neck(embedding, present)
+    for slot in range(2):
+        norm = torch.nn.BatchNorm1d(4, affine=False)
+        assert_close(after[present[:, slot], slot], norm(embedding[present[:, slot], slot]))
+        assert_close(neck.running_mean[slot], norm.running_mean)
+        assert_close(neck.running_var[slot], norm.running_var)
+    assert not after[~present].any()
+    neck.eval()
+    alone = (embedding[0] - neck.running_mean) / (neck.running_var + 1e-5).sqrt()
+    assert_close(neck(embedding[:1], present[:1])[0], alone)
+
+
+def test_a_slot_that_nobody_shows_keeps_its_statistics() -> None:
+    neck, embedding, present = neck_and_walks()
+    neck(embedding, present)
+    before = neck.running_mean.clone(), neck.running_var.clone()
+    present = present & torch.tensor([True, False])
+    after = neck(embedding * present.unsqueeze(-1), present)
+    assert torch.isfinite(after).all()
+    assert_close(neck.running_mean[1], before[0][1])
+    assert_close(neck.running_var[1], before[1][1])
+
+
+def test_half_precision_does_not_reach_the_neck() -> None:
+    network = net()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        parts = network.embed(walks())
+        output = network.judge(PartEmbeddings(parts.embedding, parts.present))
+        assert output.logits.dtype == output.after_neck.dtype == torch.float32
