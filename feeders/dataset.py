@@ -42,6 +42,7 @@ class DataSet:
         bodies: how many people a clip may show.
         validation_subjects: whom to hold out of training where the config does not say; those who are not there are
             passed over.
+        units, frame_rate: of the positions, and frames a second, as the store's header tells them.
         zero_shot: name -> the classes kept from training, to be recognised by their texts alone.
     """
 
@@ -52,6 +53,8 @@ class DataSet:
     root: str
     bodies: int
     validation_subjects: tuple[int, ...] = ()
+    units: str = "metres"
+    frame_rate: float = 30.0
     zero_shot: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     def protocol(self, name: str | None) -> Protocol:

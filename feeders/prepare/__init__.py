@@ -143,6 +143,8 @@ class Preparation:
                 joints=len(facts.skeleton.joints),
                 coordinates=facts.skeleton.coordinates,
                 class_names=facts.class_names,
+                units=facts.units,
+                frame_rate=facts.frame_rate,
             ) as writer,
         ):
             clips = 0
