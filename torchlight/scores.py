@@ -3,10 +3,7 @@
 Ours are ``.npz``; the ``.pkl`` of CTR-GCN, GAP and BPI (a dict sample name -> (K,) raw logits) are read too.
 """
 
-import io
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchlight.atomic import write_atomically
+from torchlight.arrays import agreed, check_distinct, check_texts, matching_order, read_arrays, some, write_arrays
 from torchlight.plain_pickle import load_plain_pickle
 
-# What numpy and zipfile raise on a damaged file.
-_DAMAGE = (
-    *(ValueError, OSError, EOFError, LookupError, MemoryError, RuntimeError, AttributeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
 _EXTRA = "extra/"
 _FACTS = ("dataset", "split", "modality", "checkpoint_sha")
 
@@ -54,10 +46,7 @@ class ScoreFile:
 
     def __post_init__(self) -> None:
         count = len(self.sample_id)
-        if len(set(self.sample_id)) != count:
-            seen: set[str] = set()
-            twice = [name for name in self.sample_id if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-            raise ValueError(f"scores: got sample ids more than once ({_some(twice)}), expected each once")
+        check_distinct("scores", self.sample_id)
         if self.logits.ndim != 2 or self.logits.dtype != np.float32 or len(self.logits) != count or not count:
             raise ValueError(
                 f"scores: got logits {self.logits.dtype} {self.logits.shape} for {count} sample ids, "
@@ -65,7 +54,7 @@ class ScoreFile:
             )
         if not np.isfinite(self.logits).all():
             bad = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
-            names = _some(self.sample_id[row] for row in bad)
+            names = some(self.sample_id[row] for row in bad)
             raise ValueError(f"scores: got NaN or infinite logits for {len(bad)} samples ({names}), expected finite")
         classes = self.logits.shape[1]
         if self.class_names and len(self.class_names) != classes:
@@ -114,9 +103,7 @@ def write_scores(path: Path, scores: ScoreFile) -> None:
         **{fact: np.array(getattr(scores, fact), dtype=np.str_) for fact in _FACTS},
         **{_EXTRA + name: value for name, value in scores.extra.items()},
     }
-    memory = io.BytesIO()
-    np.savez(memory, **arrays)
-    write_atomically(path, memory.getvalue())
+    write_arrays(path, arrays)
 
 
 def read_scores(path: Path) -> ScoreFile:
@@ -126,12 +113,10 @@ def read_scores(path: Path) -> ScoreFile:
     if path.suffix in (".pkl", ".pickle"):
         return _from_pickle(path)
     keys = ("sample_id", "logits", "labels", "class_names", *_FACTS)
-    arrays = _read_npz(path, lambda name: name in keys or name.startswith(_EXTRA))
+    arrays = read_arrays(path, lambda name: name in keys or name.startswith(_EXTRA))
     if absent := [key for key in keys if key not in arrays]:
         raise ValueError(f"{path}: got a file without {', '.join(absent)}, expected a score file")
-    texts = ("sample_id", "class_names", *_FACTS)
-    if any(arrays[key].dtype.kind != "U" or arrays[key].ndim != (key not in _FACTS) for key in texts):
-        raise ValueError(f"{path}: got {', '.join(texts)} of another type, expected text")
+    check_texts(path, arrays, ("sample_id", "class_names"), _FACTS)
     try:
         return ScoreFile(
             sample_id=tuple(arrays["sample_id"].tolist()),
@@ -157,7 +142,7 @@ def read_labels(path: Path) -> Mapping[str, int]:
             f"{path}: no such label file; give a score file, a CTR-GCN .npz or sample_id,label lines"
         )
     if path.suffix == ".npz":
-        arrays = _read_npz(path, lambda name: name in ("sample_id", "labels", "y_train", "y_test"))
+        arrays = read_arrays(path, lambda name: name in ("sample_id", "labels", "y_train", "y_test"))
         if {"sample_id", "labels"} <= arrays.keys():
             return dict(zip(arrays["sample_id"].tolist(), arrays["labels"].tolist(), strict=True))
         labels: dict[str, int] = {}
@@ -178,7 +163,7 @@ def read_labels(path: Path) -> Mapping[str, int]:
 def with_labels(scores: ScoreFile, labels: Mapping[str, int]) -> ScoreFile:
     """The same scores with labels looked up by sample id."""
     if absent := [name for name in scores.sample_id if name not in labels]:
-        raise ValueError(f"labels: got none for {len(absent)} samples ({_some(absent)}), expected one for each")
+        raise ValueError(f"labels: got none for {len(absent)} samples ({some(absent)}), expected one for each")
     return replace(scores, labels=np.array([labels[name] for name in scores.sample_id], dtype=np.int64))
 
 
@@ -199,7 +184,7 @@ def align(files: Sequence[ScoreFile]) -> AlignedScores:
         if scores.sample_id == first.sample_id:
             logits[number], known = scores.logits, scores.labels
         else:
-            order = _order(scores, first)
+            order = matching_order(scores.sample_id, scores.modality, first.sample_id, first.modality)
             np.take(scores.logits, order, axis=0, out=logits[number])
             known = None if scores.labels is None else scores.labels[order]
         if labels is None:
@@ -207,58 +192,16 @@ def align(files: Sequence[ScoreFile]) -> AlignedScores:
         elif known is not None and not np.array_equal(labels, known):
             differing = [first.sample_id[row] for row in np.flatnonzero(labels != known)]
             raise ValueError(
-                f"align: got other labels for {len(differing)} samples ({_some(differing)}), expected equal"
+                f"align: got other labels for {len(differing)} samples ({some(differing)}), expected equal"
             )
     return AlignedScores(
         sample_id=first.sample_id,
         logits=logits,
         labels=labels,
-        class_names=_agreed("class names", [scores.class_names for scores in files]) or (),
-        dataset=_agreed("data sets", [scores.dataset for scores in files]) or "",
-        split=_agreed("splits", [scores.split for scores in files]) or "",
+        class_names=agreed("class names", [scores.class_names for scores in files]) or (),
+        dataset=agreed("data sets", [scores.dataset for scores in files]) or "",
+        split=agreed("splits", [scores.split for scores in files]) or "",
     )
-
-
-def _order(scores: ScoreFile, first: ScoreFile) -> NDArray[np.intp]:
-    """Where the samples of the first stream are found in another."""
-    row = {name: position for position, name in enumerate(scores.sample_id)}
-    absent = [name for name in first.sample_id if name not in row]
-    if absent or len(row) != len(first.sample_id):
-        known = set(first.sample_id)
-        surplus = [name for name in scores.sample_id if name not in known]
-        raise ValueError(
-            f"align: got samples that do not join: {len(absent)} only in {first.modality or 'the first stream'} "
-            f"({_some(absent)}), {len(surplus)} only in {scores.modality or 'another stream'} ({_some(surplus)}); "
-            "expected the same sample ids in every stream"
-        )
-    return np.array([row[name] for name in first.sample_id], dtype=np.intp)
-
-
-def _agreed(what: str, values: Sequence[Any]) -> Any:
-    said = sorted({value for value in values if value})
-    if len(said) > 1:
-        raise ValueError(f"align: got different {what} ({said[0]!r}, {said[1]!r}), expected the same in every stream")
-    return said[0] if said else None
-
-
-def _some(names: Iterable[str], most: int = 5) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
-
-
-def _read_npz(path: Path, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("a single array")
-        with archive:
-            arrays = {name: archive[name] for name in archive.files if wanted(name)}
-    except _DAMAGE as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: got {reason}, expected an .npz of plain arrays; it was not run") from error
-    if odd := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
-        raise ValueError(f"{path}: got {odd[0]!r} that is no array, expected an .npz of plain arrays")
-    return arrays
 
 
 def _from_pickle(path: Path) -> ScoreFile:
