@@ -51,6 +51,17 @@ class AdamWConfig(StrictConfig):
     groups: Mapping[str, Annotated[float, Field(ge=0)]] = {}
 
 
+class AdamConfig(StrictConfig):
+    """Adam with weight decay as a term of the gradient (L2); ``no_decay`` and ``groups`` as in :class:`SgdConfig`."""
+
+    name: Literal["adam"]
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    no_decay: bool = True
+    groups: Mapping[str, Annotated[float, Field(ge=0)]] = {}
+
+
 class _Schedule(StrictConfig):
     warmup_epochs: int = Field(default=0, ge=0)
     per: Literal["epoch", "batch"] = "epoch"
@@ -96,7 +107,7 @@ class SelectBest(StrictConfig):
         return self.metric.partition("/")[0]
 
 
-Optimiser = Annotated[SgdConfig | AdamWConfig, Field(discriminator="name")]
+Optimiser = Annotated[SgdConfig | AdamWConfig | AdamConfig, Field(discriminator="name")]
 Schedule = Annotated[ConstantSchedule | StepSchedule | CosineSchedule, Field(discriminator="name")]
 Select = Annotated[SelectLast | SelectBest, Field(discriminator="name")]
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
@@ -86,11 +87,11 @@ def launch(recipe: Recipe[R], argv: Sequence[str] | None = None) -> NoReturn:
 
 def run(recipe: Recipe[R], argv: Sequence[str]) -> int:
     """Run a door; 0, or after one ``error:`` line on stderr 2 (130 when interrupted)."""
-    return _guarded(lambda: _start(recipe, argv))
+    return end_in_one_line(lambda: _start(recipe, argv))
 
 
-def _guarded(work: Callable[[], int]) -> int:
-    """What comes from outside ends in one clear line; PARTCLIP_TRACEBACK=1 shows where it came from."""
+def end_in_one_line(work: Callable[[], int]) -> int:
+    """Exit code of some work: what comes from outside ends in one clear line; PARTCLIP_TRACEBACK=1 shows from where."""
     try:
         return work()
     except KeyboardInterrupt:
@@ -138,15 +139,25 @@ def _start(recipe: Recipe[R], argv: Sequence[str]) -> int:
     unknown = [phase for phase in config.phases if phase not in recipe.phases or phase not in _PHASES]
     if unknown:
         raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(recipe.phases)}")
+    return on_devices(config.device, partial(run_phases, recipe, config, command))
+
+
+def on_devices(tokens: Sequence[str], work: Callable[[torch.device], int]) -> int:
+    """The exit code of work done on each of the devices named, by one process each.
+
+    Args:
+        tokens: ``auto``, ``cpu`` or CUDA indices.
+        work: travels to other processes where there are several, so it is a ``partial`` of a module-level function.
+    """
     if launched_by_torchrun():
-        device = _device_under_torchrun(config.device)
+        device = _device_under_torchrun(tokens)
         join_processes(device)
-        return _work_in_company(lambda: _work(recipe, config, command, device))
-    devices = resolve_devices(config.device)
+        return _work_in_company(partial(work, device))
+    devices = resolve_devices(tokens)
     if len(devices) == 1:
-        return _work(recipe, config, command, devices[0])
+        return work(devices[0])
     with tempfile.TemporaryDirectory() as meeting_place:
-        shared = (recipe, config, command, devices, f"file://{meeting_place}/processes")
+        shared = (work, devices, f"file://{meeting_place}/processes")
         # It would announce that it ends the others when one fails; that one has said why.
         logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
         try:
@@ -170,16 +181,16 @@ def _device_under_torchrun(tokens: Sequence[str]) -> torch.device:
 
 
 def _work_as_one_of(
-    number: int, recipe: Recipe[R], config: R, command: Command, devices: Sequence[torch.device], place: str
+    number: int, work: Callable[[torch.device], int], devices: Sequence[torch.device], place: str
 ) -> None:
     join_processes(devices[number], place, number, len(devices))
-    code = _work_in_company(lambda: _work(recipe, config, command, devices[number]))
+    code = _work_in_company(partial(work, devices[number]))
     if code:
         sys.exit(code)
 
 
 def _work_in_company(work: Callable[[], int]) -> int:
-    code = _guarded(work)
+    code = end_in_one_line(work)
     if code == 0:
         leave_processes()
     return code
@@ -203,7 +214,8 @@ class _Run(Generic[R]):
             return self.recipe.build_task(self.config, self.loaders, checkpoint)
 
 
-def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) -> int:
+def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.device) -> int:
+    """Do the config's phases in their order, in this process; 0."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
@@ -213,7 +225,7 @@ def _work(recipe: Recipe[R], config: R, command: Command, device: torch.device) 
     run_dir = RunDir(Path(config.work_dir))
     resume = _checkpoint_to_resume(run_dir, command) if "train" in config.phases else None
     if resume is not None:
-        _refuse_another_run(config, resume)
+        refuse_another_run(config, resume, "resume")
     if is_main():
         _open_run_dir(run_dir, config, command.overwrite, is_fresh="train" in config.phases and resume is None)
     barrier()
@@ -250,10 +262,11 @@ def _checkpoint_to_resume(run_dir: RunDir, command: Command) -> Checkpoint | Non
     return load_checkpoint(run_dir.last if command.resume == "auto" else Path(command.resume))
 
 
-def _refuse_another_run(config: RunConfig, resume: Checkpoint) -> None:
-    if different := _differences_shown(config, resume):
+def refuse_another_run(config: RunConfig, checkpoint: Checkpoint, where: str) -> None:
+    """A ValueError where a config differs, in what matters, from the one that a checkpoint was trained with."""
+    if different := _differences_shown(config, checkpoint):
         raise ValueError(
-            f"resume: got another config than the run was started with ({different}), expected the same; "
+            f"{where}: got another config than the run was started with ({different}), expected the same; "
             "use the run's own config.yaml, or start a new run in another --work-dir"
         )
 

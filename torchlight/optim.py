@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from copy import deepcopy
 
 import torch
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from typing_extensions import assert_never
 
 from torchlight.config import (
+    AdamConfig,
     AdamWConfig,
     ConstantSchedule,
     CosineSchedule,
@@ -18,7 +19,7 @@ from torchlight.config import (
 from torchlight.task import Task
 
 
-def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig) -> Optimizer:
+def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig | AdamConfig) -> Optimizer:
     """The optimiser over a task's trainable parameters, in the task's named groups.
 
     Every group carries ``lr_multiplier``; parameters of at most one axis (norms, biases, logit scales) have a group
@@ -46,6 +47,8 @@ def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig) -> Optimizer:
             return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
         case AdamWConfig():
             return AdamW(groups, lr=settings.lr, betas=settings.betas)
+        case AdamConfig():
+            return Adam(groups, lr=settings.lr, betas=settings.betas)
         case _:
             assert_never(settings)
 

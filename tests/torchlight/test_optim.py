@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.torchlight.toy_recipe import ToyTask
-from torchlight.config import AdamWConfig, ConstantSchedule, CosineSchedule, SgdConfig, StepSchedule
+from torchlight.config import AdamConfig, AdamWConfig, ConstantSchedule, CosineSchedule, SgdConfig, StepSchedule
 from torchlight.optim import WeightAverage, build_optimiser, learning_rate, set_learning_rate
 
 
@@ -29,6 +29,19 @@ def test_every_trainable_parameter_is_in_exactly_one_group() -> None:
     optimiser = build_optimiser(task, AdamWConfig(name="adamw", lr=1))
     owned = [id(p) for group in optimiser.param_groups for p in group["params"]]
     assert sorted(owned) == sorted(id(p) for p in task.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adams_decay_is_a_term_of_the_gradient_and_adamws_is_not(name: str) -> None:
+    config = AdamConfig(name="adam", lr=1, weight_decay=0.3) if name == "adam" else AdamWConfig(name="adamw", lr=1)
+    task = ToyTask(0.1, True)
+    before, optimiser = task.hidden.weight.detach().clone(), build_optimiser(task, config)
+    set_learning_rate(optimiser, 0.01)
+    task.hidden.weight.grad = torch.zeros_like(before)
+    optimiser.step()
+    # Without a gradient, Adam's first step is the sign of what decays; AdamW shrinks each weight by a share of itself.
+    expected = 0.01 * before.sign() if name == "adam" else 0.01 * 0.01 * before
+    torch.testing.assert_close(before - task.hidden.weight, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_everything_decays_where_asked() -> None:
