@@ -14,8 +14,7 @@ from pathlib import Path
 
 import feeders.synthetic
 from feeders.dataset import DataSet
-from feeders.prepare import Preparation, raw_source
-from feeders.prepare.raw_files import find_files
+from feeders.prepare import Preparation, discover, raw_source
 from feeders.prepare.shards import listing_digest
 from feeders.store import Store, is_store
 from feeders.synthetic import SyntheticConfig, write_recordings
@@ -67,7 +66,7 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -
 def _prepared(facts: DataSet, raw: Path) -> Path:
     source = raw_source(facts.name)
     try:
-        found = find_files(source, [raw])
+        source, found = discover(source, [raw])
     except FileNotFoundError:
         raise FileNotFoundError(
             f"data.root: got nothing to read at {raw}, expected a store or {source.layout}; "

@@ -8,7 +8,7 @@ import math
 import pickle
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,14 +23,19 @@ def load_plain_pickle(path: Path) -> Any:
     Raises:
         ValueError: the file is damaged, or names anything but a numpy array; it was not run.
     """
+    with path.open("rb") as stream:
+        return read_plain_pickle(stream, path)
+
+
+def read_plain_pickle(stream: BinaryIO, where: object) -> Any:
+    """As `load_plain_pickle`, from an open file; ``where`` names it in errors."""
     try:
-        with path.open("rb") as stream:
-            return _plain(_PlainUnpickler(stream, encoding="latin1").load(), {}, MAX_DEPTH)
+        return _plain(_PlainUnpickler(stream, encoding="latin1").load(), {}, MAX_DEPTH)
     except (pickle.UnpicklingError, ValueError) as error:
         reason = str(error)
     except (ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, TypeError) as error:
         reason = f"got a damaged pickle ({error}), expected plain values and numpy arrays"
-    raise ValueError(f"{path}: {' '.join(reason.split())}")
+    raise ValueError(f"{where}: {' '.join(reason.split())}")
 
 
 class _Dtype:

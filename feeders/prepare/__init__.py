@@ -204,7 +204,16 @@ def plan(
     """Find the raw files; FileNotFoundError, which says where to get them, where there are none."""
     places = (raw,) if isinstance(raw, Path) else tuple(raw)
     skips = source.skip_broken if skip_broken is None else skip_broken
-    return Preparation(source, places, out, find_files(source, places), jobs, skips)
+    source, found = discover(source, places)
+    return Preparation(source, places, out, found, jobs, skips)
+
+
+def discover(source: RawSource, places: Sequence[Path]) -> tuple[RawSource, RawFiles]:
+    """The raw files of a source, and the source completed by what they tell; errors are those of `find_files`."""
+    found = find_files(source, places)
+    if source.complete is None:
+        return source, found
+    return source.complete(source, places, found.files), found
 
 
 def prepare(

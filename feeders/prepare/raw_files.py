@@ -4,11 +4,11 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from feeders.prepare.source import RawSource
+from feeders.prepare.source import RawItem, RawSource
 
 # Far above any recording; keeps a wrong file, or a zip that claims to hold terabytes, out of memory.
 _LARGEST = 1 << 27
@@ -84,7 +84,7 @@ class RawFiles:
         broken: file -> reason.
     """
 
-    files: tuple[RawFile, ...]
+    files: tuple[RawItem, ...]
     left_out: Mapping[str, str]
     broken: Mapping[str, str]
 
@@ -97,11 +97,11 @@ def find_files(source: RawSource, places: Sequence[Path]) -> RawFiles:
         ValueError: a zip is damaged.
     """
     nowhere = [str(place) for place in places if not place.exists()]
-    found: dict[str, RawFile] = {}
+    found: dict[str, RawItem] = {}
     left_out: dict[str, str] = {}
     broken: dict[str, str] = {}
     for place in () if nowhere else places:
-        for file in _files_at(place, source.suffix):
+        for file in source.scan(place) if source.scan else files_at(place, source.suffix, source.name):
             if not source.belongs(file.name):
                 continue
             first = found.setdefault(file.name, file)
@@ -119,12 +119,28 @@ def find_files(source: RawSource, places: Sequence[Path]) -> RawFiles:
     return RawFiles(files, left_out, broken)
 
 
-def _files_at(place: Path, suffix: str) -> Iterator[RawFile]:
+def files_at(place: Path, suffix: str, name_of: Callable[[PurePosixPath], str]) -> Iterator[RawFile]:
     """Plain files before zips, so that a zip beside its own content is not what is read."""
     if place.is_file():
-        yield from _members(place, suffix)
+        yield from _members(place, suffix, name_of)
         return
     zips: list[Path] = []
+    for folder, names in each_folder(place):
+        for name in names:
+            path = Path(folder, name)
+            if name.endswith(".zip"):
+                zips.append(path)
+            elif name.endswith(suffix) and not name.startswith("."):
+                facts = path.stat()
+                if stat.S_ISREG(facts.st_mode):
+                    inside = PurePosixPath(path.relative_to(place).as_posix())
+                    yield RawFile(name_of(inside), str(path), facts.st_size, facts.st_mtime_ns)
+    for path in zips:
+        yield from _members(path, suffix, name_of)
+
+
+def each_folder(place: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every folder of a tree once, in order, with the sorted names of its files; links are followed."""
     seen: set[str] = set()
     for folder, subfolders, names in os.walk(place, onerror=_fail, followlinks=True):
         # A link to a folder above would be walked for ever.
@@ -134,23 +150,14 @@ def _files_at(place: Path, suffix: str) -> Iterator[RawFile]:
             continue
         seen.add(real)
         subfolders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if name.endswith(".zip"):
-                zips.append(path)
-            elif name.endswith(suffix) and not name.startswith("."):
-                facts = path.stat()
-                if stat.S_ISREG(facts.st_mode):
-                    yield RawFile(path.stem, str(path), facts.st_size, facts.st_mtime_ns)
-    for path in zips:
-        yield from _members(path, suffix)
+        yield folder, sorted(names)
 
 
 def _fail(error: OSError) -> None:
     raise error
 
 
-def _members(path: Path, suffix: str) -> Iterator[RawFile]:
+def _members(path: Path, suffix: str, name_of: Callable[[PurePosixPath], str]) -> Iterator[RawFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -166,4 +173,4 @@ def _members(path: Path, suffix: str) -> Iterator[RawFile]:
                 method=member.compress_type,
                 is_encrypted=bool(member.flag_bits & _ENCRYPTED),
             )
-            yield RawFile(inside.stem, str(path), member.file_size, member.CRC, where)
+            yield RawFile(name_of(inside), str(path), member.file_size, member.CRC, where)

@@ -17,23 +17,23 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
-from feeders.prepare.raw_files import RawFile
-from feeders.prepare.source import NobodySeenError, RawSource, Reading
-from feeders.store import FORMAT_VERSION, Block, StoreIndex, encode, join_blocks
+from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
+from feeders.store import Block, StoreIndex, encode, join_blocks
 from torchlight.atomic import remove_unfinished, write_atomically
 
 logger = logging.getLogger(__name__)
 
 # Part of the name of what is made: raise it when reading or cleaning changes what a store holds.
-PREPARE_VERSION = f"{FORMAT_VERSION}.1"
+PREPARE_VERSION = "1.1"
 # A fraction of a second of work, some megabytes of memory.
 _FILES = 128
 
@@ -56,10 +56,10 @@ class Shard:
     """Files that are read together, and where the result is kept."""
 
     path: Path
-    files: tuple[RawFile, ...]
+    files: tuple[RawItem, ...]
 
 
-def listing_digest(source: RawSource, files: Sequence[RawFile]) -> str:
+def listing_digest(source: RawSource, files: Sequence[RawItem]) -> str:
     """What tells one preparation from another: the files, how they are cleaned, and the version of this code."""
     digest = hashlib.sha256(f"{source.dataset.name} {source.cleaning} {PREPARE_VERSION}\n".encode())
     for file in files:
@@ -67,7 +67,7 @@ def listing_digest(source: RawSource, files: Sequence[RawFile]) -> str:
     return digest.hexdigest()[:16]
 
 
-def plan_shards(source: RawSource, files: Sequence[RawFile], folder: Path) -> list[Shard]:
+def plan_shards(source: RawSource, files: Sequence[RawItem], folder: Path) -> list[Shard]:
     """Cut the files into shards, in order."""
     parts = [tuple(files[start : start + _FILES]) for start in range(0, len(files), _FILES)]
     return [Shard(folder / f"shard-{listing_digest(source, part)}.npz", part) for part in parts]
@@ -103,8 +103,7 @@ def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
             outcome = Outcome(**json.loads(content["outcome"].tobytes()))
             if "poses" not in content:
                 return None, outcome
-            index = StoreIndex(**{column.name: content[column.name] for column in fields(StoreIndex)})
-            return Block(index, content["poses"], content.get("joint_weight")), outcome
+            return Block(StoreIndex.of(content), content["poses"], content.get("joint_weight")), outcome
     except (ValueError, KeyError, TypeError, BadZipFile) as error:
         shard.path.unlink()
         raise ValueError(
@@ -113,7 +112,7 @@ def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
 
 
 def _read_all(
-    read: Callable[[str, bytes], Reading], shape: tuple[int, int], shards: Sequence[Shard], jobs: int
+    read: Callable[[str, Any], Reading], shape: tuple[int, int], shards: Sequence[Shard], jobs: int
 ) -> Iterator[Shard]:
     todo = [shard for shard in shards if not shard.path.exists()]
     if jobs <= 1 or len(todo) <= 1:
@@ -143,7 +142,7 @@ def _read_all(
             pool.shutdown(cancel_futures=True)
 
 
-def _read_shard(read: Callable[[str, bytes], Reading], shape: tuple[int, int], shard: Shard) -> None:
+def _read_shard(read: Callable[[str, Any], Reading], shape: tuple[int, int], shard: Shard) -> None:
     outcome = Outcome()
     blocks: list[Block] = []
     for file in shard.files:
