@@ -23,7 +23,9 @@ from typing_extensions import Self
 
 from torchlight.digest import file_sha256
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 had no image sizes.
+_READABLE = (1, FORMAT_VERSION)
 # So many small blocks of an index wait before they are joined: each costs a kilobyte or two beside its clips.
 _BLOCKS = 2048
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
@@ -46,7 +48,11 @@ class Track:
 
 @dataclass(frozen=True)
 class Recording:
-    """One clip on its way into a store; bodies in order of importance, fields a source lacks are -1."""
+    """One clip on its way into a store; bodies in order of importance, fields a source lacks are -1.
+
+    Args:
+        width, height: of the image in pixels, where poses are positions in one.
+    """
 
     sample_id: str
     label: int
@@ -56,6 +62,8 @@ class Recording:
     camera: int = -1
     setup: int = -1
     replication: int = -1
+    width: int = -1
+    height: int = -1
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,8 @@ class StoreIndex:
     camera: np.ndarray
     setup: np.ndarray
     replication: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
     frames: np.ndarray
     bodies: np.ndarray
     digest: np.ndarray
@@ -96,6 +106,13 @@ class StoreIndex:
 
     def __len__(self) -> int:
         return len(self.sample_id)
+
+    @classmethod
+    def of(cls, columns: Mapping[str, np.ndarray]) -> Self:
+        """From its columns in a file; image sizes that an old file lacks are -1. KeyError where it lacks others."""
+        unknown = np.full(len(columns["sample_id"]), -1, dtype=np.int64)
+        sizes = {name: columns.get(name, unknown) for name in ("width", "height")}
+        return cls(**sizes, **{field.name: columns[field.name] for field in fields(cls) if field.name not in sizes})
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,7 @@ def encode(recording: Recording, joints: int, coordinates: int) -> Block:
     for array in (poses, weight):
         if array is not None:
             digest.update(array.data)
-    numbers = ("label", "subject", "camera", "setup", "replication", "frames")
+    numbers = ("label", "subject", "camera", "setup", "replication", "width", "height", "frames")
     index = StoreIndex(
         sample_id=np.array([recording.sample_id]),
         bodies=np.array([len(tracks)], dtype=np.int64),
@@ -322,8 +339,8 @@ class Store:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             version = content.get("version")
-            if version != FORMAT_VERSION:
-                raise ValueError(f"{path}: got format version {version}, expected {FORMAT_VERSION}; prepare it again")
+            if version not in _READABLE:
+                raise ValueError(f"{path}: got format version {version}, expected one of {_READABLE}; prepare it again")
             header = Header(**{**content, "class_names": tuple(content["class_names"])})
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: got {error!r}, expected the header of a store; prepare it again") from error
@@ -344,7 +361,7 @@ class Store:
         path = self.folder / _INDEX
         try:
             with np.load(path, allow_pickle=False) as content:
-                index = StoreIndex(**{field.name: content[field.name] for field in fields(StoreIndex)})
+                index = StoreIndex.of(content)
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(f"{path}: got {error!r}, expected the index of a store; prepare it again") from error
         if len(index) != self.header.samples or int(index.segments[:, 2].sum()) != len(self._poses):

@@ -186,6 +186,22 @@ def test_a_broken_header_is_named(content: str, write_store) -> None:
         len(Store(store.folder))
 
 
+def test_a_store_of_the_first_format_opens_without_image_sizes(write_store) -> None:
+    store = write_store([clip("a", [[1, 1]]), replace(clip("b", [[1]]), width=480, height=270)])
+    assert store.index.width.tolist() == [-1, 480]
+    assert store.index.height.tolist() == [-1, 270]
+    index = store.folder / "index.npz"
+    with np.load(index) as content:
+        np.savez(index, **{name: content[name] for name in content if name not in ("width", "height")})
+    header = json.loads((store.folder / "header.json").read_text())
+    header |= {"version": 1}
+    header["files"]["index.npz"]["bytes"] = index.stat().st_size
+    (store.folder / "header.json").write_text(json.dumps(header))
+    old = Store(store.folder)
+    assert old.index.width.tolist() == old.index.height.tolist() == [-1, -1]
+    np.testing.assert_array_equal(old.clip(1).pose, store.clip(1).pose)
+
+
 def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"python -m feeders\.prepare"):
         Store(tmp_path)
