@@ -2,8 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -24,8 +25,13 @@ class Command:
     overwrite: bool
 
 
-def parse_command(arguments: Sequence[str], phases: Sequence[str], description: str) -> Command:
-    """Parse a door's command line; any token with ``=`` that is not an option is an override, wherever it stands."""
+def parse_command(
+    arguments: Sequence[str], phases: Sequence[str], description: str, files_of: Mapping[str, str] | None = None
+) -> Command:
+    """Parse a door's command line; any token with ``=`` that is not an option is an override, wherever it stands.
+
+    ``files_of`` is phase -> config key of the files that may be named after it, as in ``--phase identify FILE...``.
+    """
     parser = argparse.ArgumentParser(
         description=description, epilog="Any section.key=value overrides the config, e.g. train.epochs=3."
     )
@@ -33,7 +39,7 @@ def parse_command(arguments: Sequence[str], phases: Sequence[str], description: 
         "--config", action="append", default=[], type=Path, help="YAML file; may be given several times"
     )
     parser.add_argument("--work-dir", help="the run's folder")
-    parser.add_argument("--phase", nargs="+", choices=list(phases), help="what to do, in this order")
+    parser.add_argument("--phase", nargs="+", metavar="PHASE", help=f"what to do, in this order: {', '.join(phases)}")
     parser.add_argument("--device", nargs="+", help="auto | cpu | CUDA indices (several: one process each)")
     parser.add_argument("--weights", type=Path, help="checkpoint to test, or to start training from")
     parser.add_argument(
@@ -45,9 +51,16 @@ def parse_command(arguments: Sequence[str], phases: Sequence[str], description: 
     )
     overrides = [token for token in arguments if "=" in token and not token.startswith("-")]
     options = parser.parse_args([token for token in arguments if token not in overrides])
+    words = options.phase or []
+    asked = list(takewhile(phases.__contains__, words))
+    if files := words[len(asked) :]:
+        key = (files_of or {}).get(asked[-1]) if asked else None
+        if key is None:
+            parser.error(f"argument --phase: invalid choice: {files[0]!r} (choose from {', '.join(phases)})")
+        overrides.append(f"{key}={json.dumps(files)}")
     given = {
         "work_dir": options.work_dir,
-        "phases": options.phase,
+        "phases": asked or None,
         "device": options.device,
         "save_score": options.save_score,
     }

@@ -6,7 +6,7 @@ The runtime's own sections are here; a recipe's schema subclasses :class:`RunCon
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -162,7 +162,12 @@ class RunConfig(StrictConfig):
         device: ``auto``, ``cpu``, or CUDA indices; several = one process each.
         deterministic: ask torch for deterministic kernels on a GPU (slower); the CPU is deterministic anyway.
         save_score: write ``scores/<split>.npz`` in the test phase.
+
+    Attributes:
+        after_training: beginnings of the keys that have a say only in what is done with a trained network.
     """
+
+    after_training: ClassVar[tuple[str, ...]] = ()
 
     work_dir: str
     phases: tuple[str, ...] = ("train", "test")

@@ -7,8 +7,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
@@ -68,6 +68,8 @@ class Recipe(Generic[R]):
         build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
             (frozen text features) need not be computed.
         report: more text to print after a test of the ``test`` split.
+        own_phases: phase -> what the door does there with a trained task, beside testing it; every process calls it.
+        files_of: phase -> config key of the files that the command line may name after it.
     """
 
     schema: type[R]
@@ -77,7 +79,27 @@ class Recipe(Generic[R]):
     build_task: Callable[[R, Loaders, Checkpoint | None], Task]
     build_metrics: Callable[[R, Loaders], Sequence[Metric]]
     report: Callable[[R, Prediction, Loaders], str] | None = None
+    own_phases: Mapping[str, Callable[["Trained[R]"], None]] = field(default_factory=dict)
+    files_of: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
+
+
+@dataclass(frozen=True)
+class Trained(Generic[R]):
+    """A task with trained weights, as a recipe's own phases get it.
+
+    Args:
+        path, sha: the checkpoint's file and the digest of its content.
+    """
+
+    config: R
+    loaders: Loaders
+    task: Task
+    checkpoint: Checkpoint
+    path: Path
+    sha: str
+    device: torch.device
+    run_dir: RunDir
 
 
 def launch(recipe: Recipe[R], argv: Sequence[str] | None = None) -> NoReturn:
@@ -134,11 +156,12 @@ def _one_line(error: Exception) -> str:
 
 
 def _start(recipe: Recipe[R], argv: Sequence[str]) -> int:
-    command = parse_command(argv, recipe.phases, recipe.description)
+    offered = (*recipe.phases, *recipe.own_phases)
+    command = parse_command(argv, offered, recipe.description, recipe.files_of)
     config = load_config(recipe.schema, command.configs or [recipe.default_config], command.overrides)
-    unknown = [phase for phase in config.phases if phase not in recipe.phases or phase not in _PHASES]
+    unknown = [phase for phase in config.phases if phase not in offered or phase not in (*_PHASES, *recipe.own_phases)]
     if unknown:
-        raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(recipe.phases)}")
+        raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(offered)}")
     return on_devices(config.device, partial(run_phases, recipe, config, command))
 
 
@@ -240,6 +263,8 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
                 _train(run, resume, weights)
                 # What is tested next is what has just been trained, not what training began with.
                 weights = None
+            elif phase in recipe.own_phases:
+                recipe.own_phases[phase](_load_trained(run, weights))
             else:
                 _test(run, weights, _SPLITS.get(phase) or tuple(loaders.evaluation))
     return 0
@@ -271,12 +296,12 @@ def refuse_another_run(config: RunConfig, checkpoint: Checkpoint, where: str) ->
         )
 
 
-def _differences_shown(config: RunConfig, checkpoint: Checkpoint, beyond: str = "-") -> str:
-    """Where a config differs from a checkpoint's in what matters; keys that begin with ``beyond`` do not."""
+def _differences_shown(config: RunConfig, checkpoint: Checkpoint, *beyond: str) -> str:
+    """Where a config differs from a checkpoint's in what matters; keys that begin with one of ``beyond`` do not."""
     return "; ".join(
         f"{key}: {now!r} now, {then!r} then"
         for key, (now, then) in config_differences(config, checkpoint.config).items()
-        if key not in _HARMLESS and "workers" not in key and not key.startswith(beyond)
+        if key not in _HARMLESS and "workers" not in key and not key.startswith((*beyond, *config.after_training))
     )
 
 
@@ -292,7 +317,7 @@ def _train(run: _Run[R], resume: Checkpoint | None, weights: Path | None) -> Non
     barrier()
 
 
-def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
+def _load_trained(run: _Run[R], weights: Path | None) -> Trained[R]:
     config, loaders, run_dir = run.config, run.loaders, run.run_dir
     selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
     path = selected if weights is None else weights
@@ -303,12 +328,18 @@ def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
             f"{len(loaders.class_names)} classes of {loaders.dataset}"
         )
     # Testing with other data, say another protocol's, is allowed, but never silent.
-    if is_main() and (different := _differences_shown(config, checkpoint, beyond="train.")):
+    if is_main() and (different := _differences_shown(config, checkpoint, "train.")):
         logger.warning("%s was trained with another config: %s", path, different)
     task = run.build_task(checkpoint)
     load_state(task, checkpoint.weights, str(path))
     task.to(run.device)
-    sha = file_sha256(path)
+    return Trained(config, loaders, task, checkpoint, path, file_sha256(path), run.device, run_dir)
+
+
+def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
+    config, loaders, run_dir = run.config, run.loaders, run.run_dir
+    trained = _load_trained(run, weights)
+    task, checkpoint, path, sha = trained.task, trained.checkpoint, trained.path, trained.sha
     for split in splits:
         if split not in loaders.evaluation:
             raise ValueError("validate: got no split 'val', expected one; hold someone out of training for it")
