@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 from feeders.dataset import copies_across
-from feeders.prepare import ntu, ucla
+from feeders.prepare import ntu, penn, skeletics, ucla
 from feeders.prepare.ntu_bodies import Denoise
 from feeders.prepare.raw_files import RawFiles, find_files
 from feeders.prepare.report import Report, load_report, report_path, write_report
@@ -28,7 +28,7 @@ __all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prep
 
 logger = logging.getLogger(__name__)
 
-DATASETS = ("ucla", "ntu60", "ntu120", "demo")
+DATASETS = ("ucla", "ntu60", "ntu120", "penn", "skeletics", "demo")
 _STORE, _REPORT = "store", "report.json"
 
 
@@ -43,6 +43,10 @@ def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | 
     match dataset:
         case "ucla":
             source = ucla.SOURCE
+        case "penn":
+            source = penn.SOURCE
+        case "skeletics":
+            source = skeletics.SOURCE
         case "ntu60" | "ntu120" | "demo":
             source = ntu.ntu_source(dataset, denoise)
         case _:
