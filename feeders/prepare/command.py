@@ -34,7 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave broken files out, with the reason in the report: NTU's and the demo's default",
     )
     broken.add_argument(
-        "--strict", action="store_false", dest="skip_broken", help="end without a store: NW-UCLA's and Penn Action's default"
+        "--strict",
+        action="store_false",
+        dest="skip_broken",
+        help="end without a store: NW-UCLA's and Penn Action's default",
     )
 
 
