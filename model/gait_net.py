@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from feeders.batch import SkeletonBatch
 from feeders.skeleton import Skeleton
@@ -33,9 +34,8 @@ class GaitNetConfig(StrictConfig):
         interaction: ``cross_attention`` (BPI) or ``none``: mean over the part's slots.
         heads: attention heads per part.
         width: D of every slot's embedding.
-        retrieval: which embedding walkers are found by.
-        distance: between two embeddings of a slot, in training and in retrieval; ``cosine`` is the Euclidean distance
-            of embeddings brought to length 1.
+        embedding: which one walkers are found by.
+        freeze_encoder: leave the encoder as it starts, batch statistics included, and train what stands above it.
     """
 
     encoder: EncoderConfig = CtrGcnConfig()
@@ -43,8 +43,8 @@ class GaitNetConfig(StrictConfig):
     interaction: Interaction = "none"
     heads: int = Field(default=8, ge=1)
     width: int = Field(default=64, ge=1)
-    retrieval: Literal["before_neck", "after_neck"] = "after_neck"
-    distance: Literal["euclidean", "cosine"] = "cosine"
+    embedding: Literal["before_neck", "after_neck"] = "after_neck"
+    freeze_encoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class GaitNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = build_encoder(config.encoder, skeleton, bodies)
+        if config.freeze_encoder:
+            self.encoder.requires_grad_(False)
         channels = self.encoder.out_channels
         parts = slots_of_parts(skeleton, config.parts, self.encoder)
         self.slot_names = ("whole", *parts)
@@ -152,13 +154,16 @@ class GaitNet(nn.Module):
             return GaitOutput(embedding, after_neck, self.neck.logits(after_neck), parts.present)
 
     def retrieval_embedding(self, batch: SkeletonBatch) -> PartEmbeddings:
-        """The vectors that walkers are found by; their Euclidean distance, slot by slot, is the one configured."""
+        """The vectors that walkers are found by, in float32."""
         parts = self.embed(batch)
         embedding = parts.embedding.float()
-        if self.config.retrieval == "after_neck":
+        if self.config.embedding == "after_neck":
             embedding = self.neck(embedding, parts.present)
-        return PartEmbeddings(self.measured(embedding), parts.present)
+        return PartEmbeddings(embedding, parts.present)
 
-    def measured(self, embedding: Tensor) -> Tensor:
-        """Vectors whose Euclidean distance is the one configured."""
-        return F.normalize(embedding, dim=-1) if self.config.distance == "cosine" else embedding
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder is in eval mode throughout."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.encoder.eval()
+        return self

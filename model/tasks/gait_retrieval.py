@@ -1,9 +1,10 @@
 """Who is it? A batch of walks to losses, or to the embeddings that walkers are found by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
@@ -15,28 +16,59 @@ from model.metric_losses import GaitLossConfig, MetricLoss
 from torchlight.distributed import gather_with_gradient
 from torchlight.task import Prediction, StepOutput, Task
 
+Calibration = Callable[[Prediction], tuple[float, ...]]
+"""Predictions of people held out of training -> the numbers fixed on them."""
+
 
 class GaitRetrievalTask(Task):
     """GaitNet with its losses.
 
     Args:
+        is_cosine: walkers are found by cosines, so the triplets are of embeddings of length 1.
+        learned: names of the people that training shows, by their label.
+        calibration: five numbers that are kept with the weights, NaN until they are fixed on validation people.
         facts: plain facts for the checkpoint.
     """
 
-    def __init__(self, network: GaitNet, loss: GaitLossConfig, facts: Mapping[str, Any]) -> None:
+    output_of_label: Tensor
+    calibrated: Tensor
+
+    def __init__(
+        self,
+        network: GaitNet,
+        loss: GaitLossConfig,
+        is_cosine: bool,
+        learned: Mapping[int, str],
+        calibration: Calibration,
+        facts: Mapping[str, Any],
+    ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
-        self.facts = dict(facts)
+        self.is_cosine = is_cosine
+        self.calibration = calibration
+        self.facts = {**facts, "slots": list(network.slot_names), "learned_classes": list(learned.values())}
+        # -1, which no loss takes for a person, for those that training does not show.
+        output_of_label = torch.full((max(learned) + 1,), -1)
+        output_of_label[list(learned)] = torch.arange(len(learned))
+        self.register_buffer("output_of_label", output_of_label, persistent=False)
+        self.register_buffer("calibrated", torch.full((5,), torch.nan))
 
     @classmethod
     def build(
-        cls, *, model: GaitNetConfig, loss: GaitLossConfig, skeleton: Skeleton, identities: Sequence[str], bodies: int
+        cls,
+        *,
+        model: GaitNetConfig,
+        loss: GaitLossConfig,
+        is_cosine: bool,
+        skeleton: Skeleton,
+        learned: Mapping[int, str],
+        bodies: int,
+        calibration: Calibration,
     ) -> Self:
-        """Assemble a task from its config sections; label k of training is ``identities[k]``."""
-        network = GaitNet(model, skeleton, len(identities), bodies)
-        facts = {"skeleton": skeleton.name, "bodies": bodies, "slots": list(network.slot_names)}
-        return cls(network, loss, facts)
+        """Assemble a task from its config sections; a walk shows at most ``bodies`` bodies."""
+        network = GaitNet(model, skeleton, len(learned), bodies)
+        return cls(network, loss, is_cosine, learned, calibration, {"skeleton": skeleton.name, "bodies": bodies})
 
     def training_step(self, batch: SkeletonBatch) -> StepOutput:
         """One already weighted metric loss and identity loss per slot, over the walks of all processes.
@@ -45,21 +77,21 @@ class GaitRetrievalTask(Task):
         """
         own = self.network.embed(batch)
         everyone = PartEmbeddings(gather_with_gradient(own.embedding.float()), gather_with_gradient(own.present))
-        label = gather_with_gradient(batch.label)
+        target = self.output_of_label[gather_with_gradient(batch.label)]
         output = self.network.judge(everyone)
-        measured = self.network.measured(output.embedding)
+        embedding = F.normalize(output.embedding, dim=-1) if self.is_cosine else output.embedding
         losses: dict[str, Tensor] = {}
         slots = self.network.slot_names
         for row, slot in enumerate(slots):
             seen = output.present[:, row]
             if self.loss.metric_weight:
-                metric = self._metric(measured[seen, row], label[seen])
+                metric = self._metric(embedding[seen, row], target[seen])
                 losses[f"metric/{slot}"] = self.loss.metric_weight / len(slots) * metric
             if self.loss.identity_weight:
-                identity = self._identity(output.logits[seen, row], label[seen])
+                identity = self._identity(output.logits[seen, row], target[seen])
                 losses[f"identity/{slot}"] = self.loss.identity_weight / len(slots) * identity
-        hits = (output.logits.mean(dim=1).argmax(dim=1) == label).float()
-        return StepOutput(losses, {"accuracy": 100 * hits.mean()})
+        is_right = output.logits.mean(dim=1).argmax(dim=1) == target
+        return StepOutput(losses, {"accuracy": 100 * is_right.float().mean()})
 
     def predict(self, batch: SkeletonBatch) -> Prediction:
         """The embeddings that walkers are found by.
@@ -70,15 +102,19 @@ class GaitRetrievalTask(Task):
         parts = self.network.retrieval_embedding(batch)
         return Prediction(batch.sample_id, batch.label, {"embedding": parts.embedding, "present": parts.present})
 
+    def calibrate(self, validation: Prediction) -> None:
+        """Fix and keep what may be chosen on people held out of training."""
+        self.calibrated.copy_(torch.tensor(self.calibration(validation)))
+
     def extra_state(self) -> Mapping[str, Any]:
-        """Skeleton, bodies and slots."""
+        """Skeleton, bodies, slots, and who was learned from."""
         return self.facts
 
     @cached_property
     def _metric(self) -> MetricLoss:
         return MetricLoss(self.loss)
 
-    def _identity(self, logits: Tensor, label: Tensor) -> Tensor:
-        if not len(label):
+    def _identity(self, logits: Tensor, target: Tensor) -> Tensor:
+        if not len(target):
             return logits.sum()
-        return F.cross_entropy(logits, label, label_smoothing=self.loss.label_smoothing)
+        return F.cross_entropy(logits, target, label_smoothing=self.loss.label_smoothing)

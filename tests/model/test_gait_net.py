@@ -59,9 +59,9 @@ def test_it_says_an_embedding_and_identities_for_the_whole_body_and_each_part(en
 
 
 @pytest.mark.parametrize("interaction", ["none", "cross_attention"])
-@pytest.mark.parametrize("retrieval", ["before_neck", "after_neck"])
-def test_an_embedding_does_not_depend_on_its_batch_mates(encoder: str, interaction: str, retrieval: str) -> None:
-    network = net(interaction=interaction, retrieval=retrieval)
+@pytest.mark.parametrize("embedding", ["before_neck", "after_neck"])
+def test_an_embedding_does_not_depend_on_its_batch_mates(encoder: str, interaction: str, embedding: str) -> None:
+    network = net(interaction=interaction, embedding=embedding)
     network(walks())
     network.eval()
     together = network.retrieval_embedding(walks())
@@ -77,11 +77,14 @@ def test_gradients_reach_every_parameter(encoder: str) -> None:
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_distances_are_those_configured() -> None:
-    batch = walks()
-    unit, free = (net(distance=d).eval().retrieval_embedding(batch).embedding for d in ("cosine", "euclidean"))
-    assert_close(unit.norm(dim=-1), torch.ones(6, 6))
-    assert_close(torch.nn.functional.normalize(free, dim=-1), unit)
+def test_a_frozen_encoder_neither_learns_nor_counts(encoder: str) -> None:
+    network = net(freeze_encoder=True).train()
+    before = {name: value.clone() for name, value in network.encoder.state_dict().items()}
+    output = network(walks())
+    (output.logits.square().sum() + output.embedding.square().sum()).backward()
+    assert all(p.grad is None for p in network.encoder.parameters())
+    assert all(p.grad is not None for name, p in network.named_parameters() if not name.startswith("encoder."))
+    assert all(torch.equal(value, before[name]) for name, value in network.encoder.state_dict().items())
 
 
 def test_an_absent_part_is_nothing_and_leaves_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:

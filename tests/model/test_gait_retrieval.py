@@ -30,14 +30,17 @@ def task_of(**loss: object) -> GaitRetrievalTask:
     return GaitRetrievalTask.build(
         model=GaitNetConfig(width=8),
         loss=GaitLossConfig(**loss),
+        is_cosine=True,
         skeleton=KINECT20,
-        identities=("ann", "bob", "cid"),
+        learned={4: "ann", 2: "bob", 7: "cid"},
         bodies=1,
+        calibration=lambda validation: (1.0, 0.1, 0.2, float(len(validation)), 3.0),
     )
 
 
 def walks(count: int = 9) -> SkeletonBatch:
-    return clips(count, bodies=1)
+    batch = clips(count, bodies=1)
+    return replace(batch, label=torch.tensor([4, 2, 7])[batch.label])
 
 
 def reordered(batch: SkeletonBatch, order: list[int]) -> SkeletonBatch:
@@ -65,11 +68,11 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch(form: str) -> None:
 def test_losses_are_what_they_say_of_each_slot() -> None:
     task, batch = task_of(metric_weight=0.5, identity_weight=2.0, label_smoothing=0.2).train(), walks()
     losses = task.training_step(batch).losses
-    output = task_of().train().network(batch)
+    output, target = task_of().train().network(batch), torch.arange(len(batch)) % 3
     for row, slot in enumerate(SLOTS):
         unit = F.normalize(output.embedding[:, row], dim=-1)
-        assert_close(losses[f"metric/{slot}"], 0.5 / 6 * MetricLoss(task.loss)(unit, batch.label))
-        smooth = 0.8 * F.one_hot(batch.label, 3) + 0.2 / 3
+        assert_close(losses[f"metric/{slot}"], 0.5 / 6 * MetricLoss(task.loss)(unit, target))
+        smooth = 0.8 * F.one_hot(target, 3) + 0.2 / 3
         surprise = -(smooth * output.logits[:, row].log_softmax(dim=-1)).sum(dim=-1).mean()
         assert_close(losses[f"identity/{slot}"], 2 / 6 * surprise)
 
@@ -112,6 +115,15 @@ def test_predictions_are_the_embeddings_that_walkers_are_found_by() -> None:
     assert_close(prediction.outputs["embedding"], parts.embedding)
     assert prediction.outputs["present"].all()
     assert prediction.sample_ids == walks().sample_id
+
+
+def test_what_was_fixed_on_validation_is_kept_with_the_weights() -> None:
+    task = task_of().eval()
+    assert task.calibrated.isnan().all()
+    with torch.no_grad():
+        task.calibrate(task.predict(walks()))
+    assert task.state_dict()["calibrated"].tolist() == pytest.approx([1.0, 0.1, 0.2, 9.0, 3.0])
+    assert task.extra_state()["learned_classes"] == ["ann", "bob", "cid"]
 
 
 def share_of_gradients(rank: int, folder: str) -> None:
