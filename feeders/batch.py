@@ -20,7 +20,8 @@ class SkeletonBatch:
         frame_mask: (N, T) bool, the frame is part of the clip (False = padding)
         label: (N,) int64 class index
         sample_id: N names, unique in the data set
-        meta: name -> (N,) int64 (subject, camera, ...), for samplers and protocols
+        meta: name -> (N,) int64 (subject, camera, ...), for samplers and protocols; in training also ``seed``, of what
+            is drawn for the sample in this pass
     """
 
     pose: Tensor

@@ -12,6 +12,8 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import assert_never
 
+from model.depict import DepictConfig
+from model.dtcr import DtcrConfig
 from torchlight.config import StrictConfig
 
 ContrastForm = Literal["multi_positive", "kl", "prototype", "sigmoid"]
@@ -24,11 +26,14 @@ class ClipLossConfig(StrictConfig):
         form: ``multi_positive`` cross-entropy, BPI's ``kl``, ``prototype`` (against all class texts), or ``sigmoid``.
         contrast_weight: 0.8 in BPI.
         label_smoothing: of the classifier's cross-entropy.
+        depict, dtcr: auxiliary tasks of the thesis, see `model.depict` and `model.dtcr`; null for none.
     """
 
     form: ContrastForm = "multi_positive"
     contrast_weight: float = Field(default=0.8, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    depict: DepictConfig | None = None
+    dtcr: DtcrConfig | None = None
 
 
 def contrastive_loss(

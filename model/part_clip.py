@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -13,7 +14,7 @@ from feeders.skeleton import Skeleton
 from model.encoders.build import EncoderConfig, build_encoder
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.interaction import Interaction, PartInteraction
-from model.parts import pool_slots, slots_of_parts
+from model.parts import SlotFeatures, pool_slots, slots_of_parts
 from torchlight.config import StrictConfig
 
 _INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP (Radford et al., 2021): initial temperature 0.07
@@ -28,6 +29,7 @@ class PartClipConfig(StrictConfig):
         interaction: ``cross_attention`` (BPI) or ``none`` (mean over the part's slots, as LST and GAP).
         heads: attention heads per part.
         dropout: before the classifier, in training.
+        head: the classifier; ``mlp`` has one hidden layer of the encoder's width.
     """
 
     encoder: EncoderConfig = CtrGcnConfig()
@@ -35,6 +37,7 @@ class PartClipConfig(StrictConfig):
     interaction: Interaction = "cross_attention"
     heads: int = Field(default=8, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    head: Literal["linear", "mlp"] = "linear"
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,10 @@ class PartClip(nn.Module):
         parts = slots_of_parts(skeleton, config.parts, self.encoder)
         self.slot_names = ("whole", *parts)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(channels, classes)
-        nn.init.normal_(self.classifier.weight, 0, math.sqrt(2 / classes))  # as CTR-GCN publishes it
+        last = nn.Linear(channels, classes)
+        nn.init.normal_(last.weight, 0, math.sqrt(2 / classes))  # as CTR-GCN publishes it
+        is_mlp = config.head == "mlp"
+        self.classifier = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), last) if is_mlp else last
         self.has_text = text_width is not None
         if text_width is not None:
             self.whole_projection = nn.Linear(channels, text_width)
@@ -95,8 +100,7 @@ class PartClip(nn.Module):
 
     def forward(self, batch: SkeletonBatch, with_attention: bool = False) -> PartClipOutput:
         """Everything the network says of a batch, on request with the attention maps."""
-        tokens = self.encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask)
-        slots = pool_slots(tokens)
+        slots = self._slots(batch)
         whole = slots.whole()
         logits = self.classifier(self.dropout(whole))
         if not self.has_text:
@@ -109,6 +113,18 @@ class PartClip(nn.Module):
             attention=parts.attention,
         )
         return PartClipOutput(logits, text)
+
+    def whole(self, batch: SkeletonBatch) -> Tensor:
+        """(N, C') what the encoder says of each clip as a whole."""
+        return self._slots(batch).whole()
+
+    def classify(self, batch: SkeletonBatch) -> Tensor:
+        """(N, K) the classifier's logits alone."""
+        logits: Tensor = self.classifier(self.dropout(self.whole(batch)))
+        return logits
+
+    def _slots(self, batch: SkeletonBatch) -> SlotFeatures:
+        return pool_slots(self.encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask))
 
     def scale(self) -> Tensor:
         """(1+P,) factors on the cosines. Clamped in place: past the limit a clamp alone would have no gradient back."""

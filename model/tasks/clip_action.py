@@ -13,6 +13,8 @@ from typing_extensions import Self
 from feeders.batch import SkeletonBatch, mirrored
 from feeders.skeleton import Skeleton
 from model.class_texts import ClassTexts, TunedTexts, build_class_texts, class_texts_of_state, text_table
+from model.depict import Depict
+from model.dtcr import Dtcr
 from model.losses import ClipLossConfig, contrastive_loss, cosine
 from model.part_clip import PartClip, PartClipConfig, TextAligned
 from model.text_tower import TextConfig, tower_name
@@ -46,6 +48,7 @@ class ClipActionTask(Task):
         texts: None trains and uses the classifier alone.
         facts: plain facts for the checkpoint.
         learned: numbers of the classes that training shows, one output of the classifier each.
+        auxiliaries: (network, batch, the classifier's right outputs) -> further losses, in training alone.
     """
 
     calibrated_text_weight: Tensor
@@ -61,12 +64,14 @@ class ClipActionTask(Task):
         inference: InferenceConfig,
         facts: Mapping[str, Any],
         learned: Sequence[int],
+        auxiliaries: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.network = network
         self.skeleton = skeleton
         self.texts = texts
         self.loss = loss
+        self.auxiliaries = nn.ModuleList(auxiliaries)
         self.facts = dict(facts)
         self.inference = inference
         self.register_buffer("calibrated_text_weight", torch.tensor(0.0))
@@ -91,6 +96,7 @@ class ClipActionTask(Task):
         bodies: int,
         state: Mapping[str, Tensor] | None = None,
         learned: Sequence[int] | None = None,
+        modality: str = "joint",
     ) -> Self:
         """Assemble a task from its config sections; a clip has at most ``bodies`` bodies.
 
@@ -112,7 +118,13 @@ class ClipActionTask(Task):
             "slots": list(network.slot_names),
             "text_tower": tower_name(text),
         }
-        return cls(network, skeleton, texts, loss, inference, facts, learned)
+        auxiliaries: list[nn.Module] = []
+        if loss.depict is not None:
+            auxiliaries.append(Depict(loss.depict, len(learned)))
+        if loss.dtcr is not None:
+            channels, is_motion = network.encoder.out_channels, modality.endswith("motion")
+            auxiliaries.append(Dtcr(loss.dtcr, channels, len(learned), is_motion))
+        return cls(network, skeleton, texts, loss, inference, facts, learned, auxiliaries)
 
     @property
     def text_weight(self) -> float:
@@ -121,7 +133,7 @@ class ClipActionTask(Task):
         return float(self.calibrated_text_weight) if chosen == "validation" else chosen
 
     def training_step(self, batch: SkeletonBatch) -> StepOutput:
-        """Cross-entropy, and one already weighted contrastive loss per slot."""
+        """Cross-entropy, one already weighted contrastive loss per slot, and what auxiliary tasks add."""
         output = self.network(batch)
         logits, target = output.logits.float(), self.output_of_class[batch.label]
         losses = {
@@ -132,6 +144,8 @@ class ClipActionTask(Task):
             losses |= self._contrast(output.text, batch.label)
             scale = output.text.scale.detach()
             scalars |= {f"scale/{slot}": scale[row] for row, slot in enumerate(self.network.slot_names)}
+        for auxiliary in self.auxiliaries:
+            losses |= auxiliary(self.network, batch, target)
         return StepOutput(losses, scalars)
 
     def predict(self, batch: SkeletonBatch) -> Prediction:

@@ -1,0 +1,76 @@
+"""What a network is not shown of a clip: drawn for each sample from its own seed, never from the global generator."""
+
+import zlib
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from feeders.batch import SkeletonBatch
+from feeders.draws import uniform
+from torchlight.config import StrictConfig
+
+
+class MaskConfig(StrictConfig):
+    """What is hidden of a clip.
+
+    Args:
+        what: ``frames``, ``joints`` (each in all frames), or ``none``.
+        share: of those that are there; of two or more, at least one is hidden and one is shown.
+    """
+
+    what: Literal["frames", "joints", "none"] = "frames"
+    share: float = Field(default=0.3, ge=0, lt=1)
+
+    @property
+    def hides(self) -> bool:
+        """Anything is hidden at all."""
+        return self.what != "none" and self.share > 0
+
+
+def draw_seeds(batch: SkeletonBatch) -> np.ndarray:
+    """(N,) seeds to draw with: a training loader's for this pass, else, in evaluation, of the samples' names alone."""
+    if "seed" in batch.meta:
+        return batch.meta["seed"].cpu().numpy()
+    return np.array([zlib.crc32(name.encode()) for name in batch.sample_id], dtype=np.uint64)
+
+
+def hidden(batch: SkeletonBatch, mask: MaskConfig, seeds: np.ndarray) -> Tensor:
+    """(N, T, V) bool, True where a joint of both bodies is hidden in a frame."""
+    is_seen_NTV = (batch.joint_weight > 0).any(dim=3)
+    none = torch.zeros_like(is_seen_NTV)
+    if not mask.hides:
+        return none
+    if mask.what == "frames":
+        return none | some_of(is_seen_NTV.any(dim=2), mask.share, seeds, "hidden frames")[:, :, None]
+    return none | some_of(is_seen_NTV.any(dim=1), mask.share, seeds, "hidden joints")[:, None, :]
+
+
+def hide(batch: SkeletonBatch, hidden_NTV: Tensor) -> SkeletonBatch:
+    """The batch with what is hidden made absent: position and weight 0."""
+    shown = (~hidden_NTV).to(batch.pose.dtype)[..., None]
+    return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
+
+
+def some_of(candidates: Tensor, share: float, seeds: np.ndarray, stream: str) -> Tensor:
+    """A share of each row's candidates, by number; at least one, never all, so none where there is but one.
+
+    Shapes:
+        candidates, returns: (N, F) bool; seeds: (N,)
+    """
+    count = candidates.sum(dim=1, keepdim=True)
+    taken = (share * count).round().clamp(min=1).minimum(count - 1)
+    return shuffled(candidates, seeds, stream).argsort(dim=1) < taken
+
+
+def shuffled(candidates: Tensor, seeds: np.ndarray, stream: str) -> Tensor:
+    """(N, F) places of each row: its candidates in random order, then the others.
+
+    Shapes:
+        candidates: (N, F) bool; seeds: (N,)
+    """
+    draws = torch.from_numpy(uniform(seeds, stream, candidates.shape[1]).astype(np.float32)).to(candidates.device)
+    return draws.masked_fill(~candidates, torch.inf).argsort(dim=1, stable=True)
