@@ -1,5 +1,5 @@
 from dataclasses import replace
-from math import log
+from math import log, sqrt
 
 import pytest
 import torch
@@ -98,3 +98,20 @@ def test_without_text_there_are_only_logits() -> None:
     network = PartClip(PartClipConfig(encoder=CtrGcnConfig(width=8)), KINECT20, 3, bodies=2, text_width=None)
     assert network(_batch()).text is None
     assert {name.partition(".")[0] for name in network.state_dict()} == {"encoder", "classifier"}
+
+
+def test_a_head_of_two_layers_is_a_choice_and_the_plain_one_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.part_clip, "build_encoder", lambda *_: PointEncoder(KINECT20))
+    networks = {}
+    for head in ("linear", "mlp"):
+        torch.manual_seed(0)
+        networks[head] = PartClip(PartClipConfig(head=head), KINECT20, 3, 2, None)
+    torch.manual_seed(0)
+    PointEncoder(KINECT20)
+    plain = torch.nn.Linear(16, 3)
+    torch.nn.init.normal_(plain.weight, 0, sqrt(2 / 3))
+    assert torch.equal(networks["linear"].classifier.weight, plain.weight)
+    assert torch.equal(networks["linear"].classifier.bias, plain.bias)
+    networks["mlp"](clips()).logits.sum().backward()
+    assert [tuple(p.shape) for p in networks["mlp"].classifier.parameters()] == [(16, 16), (16,), (3, 16), (3,)]
+    assert all(p.grad is not None for p in networks["mlp"].parameters())
