@@ -18,6 +18,7 @@ from feeders.prepare import Preparation, discover, raw_source
 from feeders.prepare.shards import listing_digest
 from feeders.store import Store, is_store
 from feeders.synthetic import SyntheticConfig, write_recordings
+from feeders.synthetic_walkers import WalkersConfig, write_walks
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def usual_store(facts: DataSet, folder: Path) -> Path:
     return folder / facts.name
 
 
-def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -> Store:
+def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig | WalkersConfig) -> Store:
     """The data set's store, at ``root`` or prepared from the raw recordings there.
 
     ``root`` is relative to `data_folder`; None is the usual place: for the demo the cache, where it is recorded, else
@@ -49,8 +50,8 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig) -
     """
     if root is not None:
         folder = data_folder() / root
-    elif facts.name == "demo":
-        folder = _demo_recordings(simulation)
+    elif facts.name in ("demo", "demo_gait"):
+        folder = _demo_recordings(facts.name, simulation)
     else:
         usual = usual_store(facts, data_folder())
         folder = usual if is_store(usual) else data_folder() / facts.root
@@ -71,7 +72,8 @@ def _prepared(facts: DataSet, raw: Path) -> Path:
         raise FileNotFoundError(
             f"data.root: got nothing to read at {raw}, expected a store or {source.layout}; "
             "point data.root or the environment variable PARTCLIP_DATA at it. "
-            "The demo needs no data: python main_clip_ntu.py --config config/demo/joint.yaml"
+            "The demos need no data: python main_clip_ntu.py --config config/demo/joint.yaml, "
+            "python main_gait.py --config config/gait/demo.yaml"
         ) from None
     store = cache_folder() / "stores" / f"{facts.name}-{listing_digest(source, found.files)}"
     with _only_one(store):
@@ -83,16 +85,19 @@ def _prepared(facts: DataSet, raw: Path) -> Path:
     return store
 
 
-def _demo_recordings(simulation: SyntheticConfig) -> Path:
+def _demo_recordings(name: str, simulation: SyntheticConfig | WalkersConfig) -> Path:
     """The simulator's raw files; the simulator's own source is part of their name."""
     made_of = hashlib.sha256(simulation.model_dump_json().encode())
     for source in sorted(Path(feeders.synthetic.__file__).parent.glob("synthetic*.py")):
         made_of.update(source.read_bytes())
-    folder = cache_folder() / "recordings" / f"demo-{made_of.hexdigest()[:16]}"
+    folder = cache_folder() / "recordings" / f"{name}-{made_of.hexdigest()[:16]}"
     with _only_one(folder):
         if not folder.is_dir():
             logger.info("making the demo's recordings in %s", folder)
-            write_recordings(folder, simulation)
+            if isinstance(simulation, WalkersConfig):
+                write_walks(folder, simulation)
+            else:
+                write_recordings(folder, simulation)
     return folder
 
 

@@ -8,7 +8,7 @@ How hard the actions are was set with the default test split in view, so a score
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,9 +81,14 @@ class SyntheticConfig(StrictConfig):
 
 
 def write_recordings(folder: Path, config: SyntheticConfig) -> None:
-    """Film every person, action and repetition, and write ``folder``: all of it or nothing.
+    """Film every person, action and repetition: ``SsssCcccPpppRrrrAaaa.skeleton``, setup 1, by `write_files`."""
+    write_files(folder, film(config))
 
-    Names are ``SsssCcccPpppRrrrAaaa.skeleton``, setup 1. ValueError where the folder holds something already.
+
+def write_files(folder: Path, films: Iterable[tuple[str, Array]]) -> None:
+    """Write one ``.skeleton`` file a film, all of them or nothing.
+
+    ValueError where the folder holds something already.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: got a folder that is not empty, expected a new one; remove it to record again")
@@ -91,14 +96,14 @@ def write_recordings(folder: Path, config: SyntheticConfig) -> None:
     partial.mkdir(parents=True)
     try:
         count = 0
-        for name, bodies in film(config):
+        for name, bodies in films:
             (partial / f"{name}.skeleton").write_bytes(skeleton_text(bodies))
             count += 1
         partial.replace(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    logger.info("%d recordings of %d actions written to %s", count, len(ACTIONS), folder)
+    logger.info("%d recordings written to %s", count, folder)
 
 
 def film(config: SyntheticConfig) -> Iterator[tuple[str, Array]]:
@@ -114,7 +119,7 @@ def film(config: SyntheticConfig) -> Iterator[tuple[str, Array]]:
                     rng = np.random.default_rng([*key, camera])
                     yield (
                         f"S001C{camera:03d}P{subject:03d}R{repetition:03d}A{label:03d}",
-                        seen + config.noise * _sensor_error(seen.shape, rng),
+                        seen + config.noise * sensor_error(seen.shape, rng),
                     )
 
 
@@ -144,7 +149,7 @@ def perform(action_name: str, person: Person, rng: np.random.Generator) -> Array
     )
 
 
-def _sensor_error(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def sensor_error(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     """White noise, slow drift of every joint, and slips: a joint that is lost for a moment and guessed wrongly."""
     bodies, frames, joints, _ = shape
     spread = np.ones((joints, 1))

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from feeders.dataset import copies_across
 from feeders.prepare import ntu, penn, skeletics, ucla
+from feeders.prepare.gait import GAIT_SOURCES
 from feeders.prepare.ntu_bodies import Denoise
 from feeders.prepare.raw_files import RawFiles, find_files
 from feeders.prepare.report import Report, load_report, report_path, write_report
@@ -28,7 +29,7 @@ __all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prep
 
 logger = logging.getLogger(__name__)
 
-DATASETS = ("ucla", "ntu60", "ntu120", "penn", "skeletics", "demo")
+DATASETS = ("ucla", "ntu60", "ntu120", "penn", "skeletics", "demo", *GAIT_SOURCES)
 _STORE, _REPORT = "store", "report.json"
 
 
@@ -49,6 +50,8 @@ def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | 
             source = skeletics.SOURCE
         case "ntu60" | "ntu120" | "demo":
             source = ntu.ntu_source(dataset, denoise)
+        case _ if dataset in GAIT_SOURCES:
+            source = GAIT_SOURCES[dataset]
         case _:
             raise ValueError(f"dataset: got {dataset!r}, expected one of {DATASETS}")
     if source.cleaning != denoise:

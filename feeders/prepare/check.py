@@ -73,7 +73,7 @@ def _header_faults(store: Store, shape: tuple[int, ...]) -> Iterator[str]:
     header, facts = store.header, _known(store)
     if len(set(header.class_names)) != len(header.class_names) or not all(header.class_names):
         yield f"class names: got {header.class_names}, expected names that differ and are not empty"
-    if facts is not None and facts.class_names != header.class_names:
+    if facts is not None and facts.class_names and facts.class_names != header.class_names:
         yield f"class names: got {len(header.class_names)}, expected the {len(facts.class_names)} of {facts.name}"
     try:
         skeleton = skeleton_named(header.skeleton)

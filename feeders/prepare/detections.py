@@ -49,7 +49,9 @@ def read_detections(name: str, walk: Walk, numbers: np.ndarray, people: np.ndarr
         raise ValueError(f"{name}: got NaN or infinite numbers in frame {_first(numbers, ~np.isfinite(people))}")
     confidence = people[:, :, 2]
     if (confidence < 0).any():
-        raise ValueError(f"{name}: got a confidence below 0 in frame {_first(numbers, confidence < 0)}, expected 0 to 1")
+        raise ValueError(
+            f"{name}: got a confidence below 0 in frame {_first(numbers, confidence < 0)}, expected 0 to 1"
+        )
     notes = [CLIPPED] if (confidence > 1).any() else []
     sure = confidence.sum(axis=1)
     # By frame, the surest first; equals keep their order.

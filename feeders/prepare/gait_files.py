@@ -1,4 +1,4 @@
-"""The shapes in which walks lie on disk, beyond one file each: a folder with a file for every frame, rows of a table."""
+"""The shapes in which walks lie on disk, beyond one file each: a folder with a file per frame, rows of a table."""
 
 import stat
 import zlib
@@ -79,7 +79,7 @@ class Unreadable:
 def frame_folders(
     place: Path, suffix: str, name_of: Callable[[PurePosixPath], str | None]
 ) -> Iterator[FrameFolder | Unreadable]:
-    """The folders that hold frame files; ``name_of`` gets a folder's path below the place, or its whole one there.
+    """The folders that hold frame files; ``name_of`` makes a walk's name of a folder's whole path.
 
     A folder that it gives no name is reported as broken, with its path.
     """

@@ -1,0 +1,46 @@
+"""Frames of a store's clips as a batch, untouched: what every loader starts from."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from feeders.batch import SkeletonBatch
+from feeders.crop import TimeGrid, resample
+from feeders.store import Store
+
+META = ("subject", "camera", "setup", "replication", "frames")
+"""The columns of the index that batches carry in ``meta``."""
+
+
+def read_resampled(store: Store, samples: np.ndarray, grid: TimeGrid, bodies: int) -> SkeletonBatch:
+    """Clips (N,) on a time grid."""
+    frames, packed = grid.packed()
+    return resample(read_frames(store, samples, frames, bodies), packed)
+
+
+def read_frames(store: Store, samples: np.ndarray, frames: np.ndarray, bodies: int) -> SkeletonBatch:
+    """Chosen frames (N, F) of clips (N,); a number outside its clip reads as absent."""
+    read = store.gather(samples, frames, bodies)
+    pose = torch.from_numpy(read.pose).permute(0, 4, 1, 3, 2).contiguous()
+    weight = (
+        torch.from_numpy(read.present)[..., None] if read.joint_weight is None else torch.from_numpy(read.joint_weight)
+    )
+    weight = weight.float().transpose(2, 3).expand(-1, -1, pose.shape[3], -1).contiguous()
+    is_inside = torch.from_numpy(frames < store.index.frames[samples][:, None])
+    return as_batch(store, samples, pose, weight, (weight > 0).flatten(1, 2).any(dim=1), is_inside)
+
+
+def as_batch(
+    store: Store, samples: np.ndarray, pose: Tensor, weight: Tensor, body_mask: Tensor, frame_mask: Tensor
+) -> SkeletonBatch:
+    """What was read of clips, with their names and columns."""
+    index = store.index
+    return SkeletonBatch(
+        pose=pose,
+        joint_weight=weight,
+        body_mask=body_mask,
+        frame_mask=frame_mask,
+        label=torch.from_numpy(index.label[samples]),
+        sample_id=tuple(index.sample_id[samples].tolist()),
+        meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in META},
+    )
