@@ -237,7 +237,7 @@ _HEAD = ("neck", "head", "head_top", "nose", "spine_shoulder", "shoulder_centre"
 
 
 def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
-    """The five named schemes, derived from joint names so that no table can disagree with the layout."""
+    """The named schemes, derived from joint names so that no table can disagree with the layout."""
     side_of = {joint: joint.partition("_")[0] for joint in joints}
     kind_of = {joint: joint.partition("_")[2] if side_of[joint] in ("left", "right") else "" for joint in joints}
 
@@ -286,6 +286,8 @@ def _schemes(joints: tuple[str, ...]) -> Mapping[str, Mapping[str, Part]]:
             ),
             "five_parts": five(axis + roots, _LEG),
             "five_parts_disjoint": five(torso, own_leg),
+            # An undivided body, for encoders without parts: only its whole meets texts.
+            "whole": scheme(),
         }
     )
 

@@ -64,7 +64,8 @@ def text_table(bank: PromptBank, skeleton: Skeleton, scheme: str, include_name: 
         ]
         for part, definition in skeleton.parts(scheme).items()
     ]
-    return TextTable(tuple(at), tuple(where), pools, tuple(zip(*columns, strict=True)))
+    parts = tuple(tuple(column[row] for column in columns) for row in range(len(names)))
+    return TextTable(tuple(at), tuple(where), pools, parts)
 
 
 class ClassTexts(nn.Module, ABC):
@@ -104,9 +105,10 @@ class ClassTexts(nn.Module, ABC):
     def per_class(self) -> Tensor:
         """(K, 1+P, D) unit rows; slot 0 is the direction of the mean over the class's phrasings."""
         there = torch.arange(self.pool.shape[1], device=self.pool.device) < self.pool_size.unsqueeze(1)
-        phrasings = self.embed(self.pool.flatten()).view(*self.pool.shape, -1)
+        text = torch.cat([self.pool, self.part], dim=1)
+        embedding = self.embed(text.flatten()).view(*text.shape, -1)
+        phrasings, parts = embedding.split([self.pool.shape[1], self.part.shape[1]], dim=1)
         whole = F.normalize((phrasings * there.unsqueeze(-1)).sum(dim=1), dim=-1)
-        parts = self.embed(self.part.flatten()).view(*self.part.shape, -1)
         return torch.cat([whole.unsqueeze(1), parts], dim=1)
 
 
@@ -196,7 +198,8 @@ def class_texts_of_state(state: Mapping[str, Tensor], prefix: str) -> FrozenText
 def _numbers(table: TextTable) -> tuple[Tensor, Tensor, Tensor]:
     longest = max(len(pool) for pool in table.pools)
     padded = [[*pool, *[pool[0]] * (longest - len(pool))] for pool in table.pools]
-    return torch.tensor(padded), torch.tensor([len(pool) for pool in table.pools]), torch.tensor(table.parts)
+    parts = torch.tensor(table.parts, dtype=torch.long)  # also where no class has any
+    return torch.tensor(padded), torch.tensor([len(pool) for pool in table.pools]), parts
 
 
 def _check_lengths(tower: TextTower, table: TextTable) -> None:

@@ -126,6 +126,7 @@ class PartInteraction(nn.ModuleDict):
                 case _:
                     assert_never(interaction)
         super().__init__(heads_by_part)
+        self.width = width
 
     def forward(self, slots: SlotFeatures, with_attention: bool = False) -> PartFeatures:
         """Every part's vector.
@@ -136,6 +137,9 @@ class PartInteraction(nn.ModuleDict):
         heads = cast(Mapping[str, PartHead], dict(self.items()))
         outputs = {part: head(slots, with_attention) for part, head in heads.items()}
         maps = {part: attention for part, (_, attention) in outputs.items() if attention is not None}
+        if not heads:
+            nothing = slots.features.new_zeros(len(slots.features), 0, self.width)
+            return PartFeatures(nothing, nothing[..., 0].bool(), maps if with_attention else None)
         return PartFeatures(
             features=torch.stack([features for features, _ in outputs.values()], dim=1),
             present=torch.stack([slots.present[:, head.own].any(dim=1) for head in heads.values()], dim=1),

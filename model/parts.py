@@ -17,10 +17,12 @@ class SlotFeatures:
     Shapes:
         features: (N, S, C'); zero where a slot is never seen
         weight: (N, S) how much was seen of the slot; 0 where nothing was
+        class_token: (N, C') the encoder's own feature of the whole body, if it has one
     """
 
     features: Tensor
     weight: Tensor
+    class_token: Tensor | None = None
 
     @property
     def present(self) -> Tensor:
@@ -28,7 +30,9 @@ class SlotFeatures:
         return self.weight > 0
 
     def whole(self) -> Tensor:
-        """(N, C') mean over everything seen of the body; zero for a clip in which nothing is."""
+        """(N, C') class token, or mean over everything seen of the body; zero for a clip in which nothing is."""
+        if self.class_token is not None:
+            return self.class_token
         return weighted_mean(self.features, self.weight)
 
 
@@ -45,7 +49,8 @@ def pool_slots(tokens: Tokens) -> SlotFeatures:
         total_NCS = (features * weight.unsqueeze(1)).sum(dim=(2, 4))
         weight_NS = weight.sum(dim=(1, 3))
         mean_NCS = total_NCS / torch.where(weight_NS > 0, weight_NS, 1.0).unsqueeze(1)
-    return SlotFeatures(mean_NCS.transpose(1, 2), weight_NS)
+    class_token = None if tokens.whole is None else tokens.whole.to(features)
+    return SlotFeatures(mean_NCS.transpose(1, 2), weight_NS, class_token)
 
 
 def weighted_mean(features: Tensor, weight: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ class Tokens:
     Shapes:
         features: (N, C', T', S, M)
         weight: (N, T', S, M) how much each token counts in a mean; 0 where nothing was there
+        whole: (N, C') the whole body in the encoder's own words (a class token); None where it is the mean of all
     """
 
     features: Tensor
     weight: Tensor
+    whole: Tensor | None = None
 
 
 class Encoder(nn.Module, ABC):
