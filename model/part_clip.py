@@ -25,7 +25,7 @@ class PartClipConfig(StrictConfig):
     """The ``model`` section of a run.
 
     Args:
-        parts: a part scheme of the skeleton.
+        parts: a part scheme of the skeleton; ``whole`` has no parts, and only the whole body meets texts.
         interaction: ``cross_attention`` (BPI) or ``none`` (mean over the part's slots, as LST and GAP).
         heads: attention heads per part.
         dropout: before the classifier, in training.
