@@ -7,6 +7,9 @@ import numpy as np
 
 from feeders.loading import ActionDataConfig, build_loaders, data_set
 from feeders.skeleton import skeleton_named
+from model.encoders.cascade import CascadeConfig
+from model.encoders.contract import StagedEncoder
+from model.init_from import load_encoder
 from model.losses import ClipLossConfig
 from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
@@ -23,13 +26,18 @@ _SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("v
 
 
 class ClipRun(RunConfig):
-    """One skeleton-text run: its clips, the network, the words, the losses, the training."""
+    """One skeleton-text run: its clips, the network, the words, the losses, the training.
+
+    Args:
+        init_from: a run folder or checkpoint whose encoder this one's begins with; None begins from nothing.
+    """
 
     data: ActionDataConfig
     model: PartClipConfig = PartClipConfig()
     text: TextConfig = TextConfig()
     loss: ClipLossConfig = ClipLossConfig()
     inference: InferenceConfig = InferenceConfig()
+    init_from: Path | None = None
 
 
 def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
@@ -43,15 +51,16 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
         schema=ClipRun,
         default_config=Path(__file__).parent.parent / default_config,
         phases=("train", "validate", "test", "zeroshot"),
-        build_loaders=_loaders,
-        build_task=_task,
-        build_metrics=_metrics,
-        report=_report,
+        build_loaders=clip_loaders,
+        build_task=clip_task,
+        build_metrics=clip_metrics,
+        report=clip_report,
         description=description,
     )
 
 
-def _loaders(run: ClipRun, phases: Sequence[str]) -> Loaders:
+def clip_loaders(run: ClipRun, phases: Sequence[str]) -> Loaders:
+    """The splits that the phases and the training's evaluations need."""
     _check_zero_shot(run, phases)
     splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]} | set(run.train.evaluated_splits)
     return build_loaders(run.data, run.train.batch_size, run.train.evaluation_batch_size, run.seed, sorted(splits))
@@ -97,29 +106,45 @@ def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkp
         )
 
 
-def _task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
+def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
+    """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     if checkpoint is not None and checkpoint.class_names == loaders.class_names:
         _refuse_other_classes(run, loaders.class_names, checkpoint)
     build = ClipActionTask.build if run.data.zero_shot is None else ZeroShotTask.build
-    return build(
+    skeleton = skeleton_named(loaders.skeleton)
+    task = build(
         model=run.model,
         text=run.text,
         loss=run.loss,
         inference=run.inference,
-        skeleton=skeleton_named(loaders.skeleton),
+        skeleton=skeleton,
         class_names=loaders.class_names,
         bodies=run.data.bodies or data_set(run.data).bodies,
         state=None if checkpoint is None else checkpoint.weights,
         learned=_learned(run),
+        modality=run.data.modality,
     )
+    encoder = task.network.encoder
+    if isinstance(encoder, StagedEncoder):
+        encoder.begin(None)
+    if checkpoint is None and run.init_from is not None:
+        load_encoder(encoder, run.init_from, skeleton)
+    elif checkpoint is None and isinstance(run.model.encoder, CascadeConfig) and run.model.encoder.t1 != "tuned":
+        raise ValueError(
+            f"model.encoder.t1: got {run.model.encoder.t1} of an encoder that nothing has trained, expected init_from, "
+            "a pretraining (main_bpmt.py --phase all), or t1=tuned"
+        )
+    return task
 
 
-def _metrics(run: ClipRun, loaders: Loaders) -> Sequence[Metric]:
+def clip_metrics(run: ClipRun, loaders: Loaders) -> Sequence[Metric]:
+    """Accuracies; of a zero-shot run, those of the unseen classes among them."""
     unseen = data_set(run.data).unseen_classes(run.data.zero_shot)
     return [ZeroShotMetrics(tuple(sorted(unseen)))] if unseen else [ClassificationMetrics()]
 
 
-def _report(run: ClipRun, prediction: Prediction, loaders: Loaders) -> str:
+def clip_report(run: ClipRun, prediction: Prediction, loaders: Loaders) -> str:
+    """Every class by name."""
     names, labels = loaders.class_names, prediction.labels.cpu().numpy()
     logits = prediction.outputs["logits"].float().cpu().numpy()
     table = per_class_table(names, labels, logits)

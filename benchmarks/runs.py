@@ -1,0 +1,149 @@
+"""Trainings behind a table: each is one call of a documented door and leaves one JSON and one score file.
+
+A finished run is skipped, an interrupted one goes on from its checkpoints, a failed one is said and leaves no result.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.measure import environment
+from torchlight.metrics.classification import ClassificationMetrics
+from torchlight.scores import read_scores
+
+
+@dataclass(frozen=True)
+class Run(ABC):
+    """One training and what it is evaluated on; what a subclass adds as fields is kept with the numbers.
+
+    Attributes:
+        work: where the run folders are made.
+    """
+
+    work: ClassVar[Path]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of its result files and of its run folder."""
+
+    @property
+    @abstractmethod
+    def kept(self) -> Path:
+        """The folder of its result files."""
+
+    @property
+    @abstractmethod
+    def evaluated_on(self) -> str:
+        """The split whose scores are kept."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """A door, called as a user would: the words after ``python``."""
+
+    @property
+    def scores(self) -> Path:
+        """Its kept score file."""
+        return self.kept / f"{self.name}.npz"
+
+    @property
+    def result(self) -> Path:
+        """Its kept numbers; a run is finished when this file is there."""
+        return self.kept / f"{self.name}.json"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The run folders that its training fills, the one that is evaluated last."""
+        return (self.work / self.name,)
+
+
+def train(run: Run, threads: int) -> None:
+    """Do one run and keep its numbers and scores."""
+    started = time.monotonic()
+    folder, evaluated = run.work / run.name, run.folders[-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "console.txt").open("a") as console:
+        done = subprocess.run(
+            [sys.executable, *run.command()],
+            stdout=console,
+            stderr=console,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            check=False,
+        )
+    if done.returncode != 0:
+        print(f"{run.name}: exit code {done.returncode}, see {folder / 'console.txt'}", flush=True)
+        return
+    split = run.evaluated_on
+    scores = read_scores(evaluated / "scores" / f"{split}.npz")
+    assert scores.labels is not None
+    metrics = ClassificationMetrics()
+    epochs = [row for stage in run.folders for row in _epochs(stage)]
+    payload = {
+        **asdict(run),
+        "evaluated_on": split,
+        "command": " ".join(["python", *run.command()]),
+        "metrics": metrics.of_arrays(scores.labels, scores.logits),
+        "classifier_alone": metrics.of_arrays(scores.labels, scores.extra.get("classifier", scores.logits)),
+        "epochs": len(epochs),
+        "training_minutes": round(sum(row["epoch_seconds"] for row in epochs) / 60, 1),
+        "minutes_of_last_call": round((time.monotonic() - started) / 60, 1),
+        "threads": threads,
+        "checkpoint_sha": scores.checkpoint_sha,
+        "environment": environment(),
+    }
+    run.kept.mkdir(parents=True, exist_ok=True)
+    shutil.copy(evaluated / "scores" / f"{split}.npz", run.scores)
+    run.result.write_text(json.dumps(payload, indent=1) + "\n")
+    print(f"{run.name}: top-1 {payload['metrics']['top1']:.1f}, {payload['training_minutes']} minutes", flush=True)
+
+
+def top1(runs: Sequence[Run], key: str = "metrics") -> list[float]:
+    """Top-1 of the finished ones."""
+    return [json.loads(run.result.read_text())[key]["top1"] for run in runs if run.result.exists()]
+
+
+def cell(runs: Sequence[Run]) -> str:
+    """Mean and spread of the finished ones, as a table shows them."""
+    values = top1(runs)
+    if not values:
+        return "not run"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread} ({len(values)} seed{'s' * (len(values) > 1)})"
+
+
+def main(description: str, plan: Callable[[], Sequence[Run]], table: Callable[[], str]) -> None:
+    """Train what is missing, print the table."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after so many")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=1, help="threads a run; 2 jobs of 1 beat 1 job of 2")
+    args = parser.parse_args()
+    started = time.monotonic()
+
+    def work(run: Run) -> None:
+        if time.monotonic() - started < 60 * args.minutes and not run.result.exists():
+            train(run, args.threads)
+
+    if not args.table:
+        with ThreadPoolExecutor(args.jobs) as pool:
+            list(pool.map(work, [run for run in plan() if args.only in run.name]))
+    print(table())
+
+
+def _epochs(folder: Path) -> list[dict[str, Any]]:
+    rows = (folder / "metrics.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, rows) if "lr" in row]
