@@ -3,11 +3,12 @@
     export PARTCLIP_DATA=...                    # the folder that holds kinect_gait/Data
     python -m benchmarks.gait_baselines
 
-Fitted on Person001-100; gallery walk 1 of Person101-164, probes their other walks; and, as choices are made there, fitted
-on 001-085 and tried on 086-100. Kept for a paired bootstrap: embeddings of all test walks, by sample id. Untuned.
+Fitted on Person001-100; gallery walk 1 of Person101-164, probes their other walks; and, as choices are made there,
+fitted on 001-085 and tried on 086-100. Kept for a paired bootstrap: embeddings of all test walks, by sample id. Untuned.
 """
 
 import json
+from typing import Any
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -78,7 +79,7 @@ def main() -> None:
     walks = [store.clip(number).pose[..., 0].astype(np.float64) for number in range(len(store))]
     person, is_first = index.subject, index.replication == GALLERY_WALK
     rows: dict[str, dict[str, dict[str, float]]] = {"test": {}, "validation": {}}
-    kept: dict[str, np.ndarray] = {}
+    kept: dict[str, Any] = {"sample_id": index.sample_id[person > 100]}
     tests = {"test": (person <= 100, person > 100), "validation": (person <= 85, (person > 85) & (person <= 100))}
     for size in SIZES:
         pairs = [statistics(walk, divide_by_size=size == SIZES[1]) for walk in walks]
@@ -90,18 +91,19 @@ def main() -> None:
                 if split == "test":
                     kept[title] = vector[tried].astype(np.float32)
     counts = {
-        name: [int((tried & ~is_first).sum()), int((tried & is_first).sum())] for name, (_, tried) in tests.items()
+        name: {"probes": int((tried & ~is_first).sum()), "gallery": int((tried & is_first).sum())}
+        for name, (_, tried) in tests.items()
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     payload = {
         "command": "python -m benchmarks.gait_baselines",
-        "probes and gallery": counts,
+        "walks": counts,
         "percent": rows,
         "embeddings": "baselines.npz: sample_id and a (318, D) array of each title; Euclidean distance",
         "environment": environment(),
     }
     (FOLDER / "baselines.json").write_text(json.dumps(payload, indent=1) + "\n")
-    np.savez_compressed(FOLDER / "baselines.npz", sample_id=index.sample_id[person > 100], **kept)
+    np.savez_compressed(FOLDER / "baselines.npz", **kept)
     for split, values in rows.items():
         for title, row in values.items():
             print(f"{split:<11}{title:<32}Rank-1 {row['rank1']:.1f}, Rank-5 {row['rank5']:.1f}")
