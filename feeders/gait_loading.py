@@ -245,13 +245,17 @@ class TrainingWalks(BatchLoader):
 
 
 class EvaluationWalks(BatchLoader):
-    """Every walk of a split once, on one process; walks in a batch have the same T, which no batch mate changes."""
+    """Every walk of a split once, on one process; walks in a batch have the same T, which no batch mate changes.
+
+    Attributes:
+        samples: (N,) clip numbers of the whole split.
+    """
 
     def __init__(self, pipeline: GaitPipeline, samples: np.ndarray, batch_size: int) -> None:
         super().__init__(pipeline.data.workers)
         if batch_size < 1:
             raise ValueError(f"evaluation batch size: got {batch_size}, expected at least 1")
-        self._pipeline, self._samples, self._batch_size = pipeline, samples, batch_size
+        self.pipeline, self.samples, self._batch_size = pipeline, samples, batch_size
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -259,14 +263,14 @@ class EvaluationWalks(BatchLoader):
     def batch(self, epoch: int, number: int) -> SkeletonBatch:
         """One batch, the same in every epoch."""
         samples, frames = self._batches[number]
-        return self._pipeline.evaluation(samples, frames)
+        return self.pipeline.evaluation(samples, frames)
 
     @cached_property
     def _batches(self) -> list[tuple[np.ndarray, int]]:
-        data = self._pipeline.data
-        own = self._samples[rank() :: world_size()]
+        data = self.pipeline.data
+        own = self.samples[rank() :: world_size()]
         if data.evaluation_frames == "all":
-            frames = -(-extents(self._pipeline.store, own, data.gaps) // data.frames) * data.frames
+            frames = -(-extents(self.pipeline.store, own, data.gaps) // data.frames) * data.frames
         else:
             frames = np.full(len(own), data.evaluation_frames)
         batches = []

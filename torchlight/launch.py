@@ -34,11 +34,10 @@ from torchlight.distributed import (
     world_size,
 )
 from torchlight.engine import Engine
-from torchlight.evaluation import evaluate
+from torchlight.evaluation import Evaluation, evaluate
 from torchlight.log import logging_to
-from torchlight.outcome import outcome_row, outcome_scores, outcome_table
+from torchlight.outcome import outcome_row, outcome_table, save_scores
 from torchlight.run_dir import RunDir
-from torchlight.scores import write_scores
 from torchlight.seed import make_deterministic, seed_all
 from torchlight.task import Loaders, Metric, Prediction, Task
 
@@ -68,6 +67,9 @@ class Recipe(Generic[R]):
         build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
             (frozen text features) need not be computed.
         report: more text to print after a test of the ``test`` split.
+        save: (config, evaluation, data, digest of the weights, run folder) -> the file in which it keeps what was said
+            of the samples, for ``save_score``.
+        is_open_set: what is tested need not be of the classes learned from.
         own_phases: phase -> what the door does there with a trained task, beside testing it; every process calls it.
         files_of: phase -> config key of the files that the command line may name after it.
     """
@@ -79,6 +81,8 @@ class Recipe(Generic[R]):
     build_task: Callable[[R, Loaders, Checkpoint | None], Task]
     build_metrics: Callable[[R, Loaders], Sequence[Metric]]
     report: Callable[[R, Prediction, Loaders], str] | None = None
+    save: Callable[[R, Evaluation, Loaders, str, RunDir], Path] = save_scores
+    is_open_set: bool = False
     own_phases: Mapping[str, Callable[["Trained[R]"], None]] = field(default_factory=dict)
     files_of: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
@@ -322,7 +326,7 @@ def _load_trained(run: _Run[R], weights: Path | None) -> Trained[R]:
     selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
     path = selected if weights is None else weights
     checkpoint = load_checkpoint(path)
-    if checkpoint.class_names != loaders.class_names:
+    if checkpoint.class_names != loaders.class_names and not run.recipe.is_open_set:
         raise ValueError(
             f"{path}: got weights for {len(checkpoint.class_names)} classes of {checkpoint.dataset}, expected the "
             f"{len(loaders.class_names)} classes of {loaders.dataset}"
@@ -354,6 +358,6 @@ def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
         sys.stdout.flush()
         logger.debug("%s", text)
         if config.save_score:
-            write_scores(run_dir.scores(split), outcome_scores(result, loaders, sha))
-            logger.info("scores in %s", run_dir.scores(split))
+            kept = run.recipe.save(config, result, loaders, sha, run_dir)
+            logger.info("%s in %s", kept.parent.name, kept)
     barrier()

@@ -1,10 +1,13 @@
 """How the outcome of a test is kept and shown: its metric row, its table and its score file."""
 
+from pathlib import Path
 from typing import Any
 
 from torchlight.checkpoint import Checkpoint
+from torchlight.config import RunConfig
 from torchlight.evaluation import Evaluation
-from torchlight.scores import ScoreFile
+from torchlight.run_dir import RunDir
+from torchlight.scores import ScoreFile, write_scores
 from torchlight.task import Loaders
 
 
@@ -48,3 +51,10 @@ def outcome_scores(result: Evaluation, loaders: Loaders, sha: str) -> ScoreFile:
         checkpoint_sha=sha,
         extra=outputs,
     )
+
+
+def save_scores(run: RunConfig, result: Evaluation, loaders: Loaders, sha: str, run_dir: RunDir) -> Path:
+    """Write the score file of a split, for a task that classifies."""
+    path = run_dir.scores(result.split)
+    write_scores(path, outcome_scores(result, loaders, sha))
+    return path

@@ -13,7 +13,10 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunDir:
-    """``config.yaml``, ``last.pt``, ``best.pt``, ``metrics.jsonl``, ``scores/``, ``log.txt``, ``tb/`` in one folder."""
+    """``config.yaml``, ``last.pt``, ``best.pt``, ``metrics.jsonl``, ``scores/``, ``log.txt``, ``tb/`` in one folder.
+
+    A gait run has ``embeddings/`` in the place of ``scores/``, and a ``gallery.npz``.
+    """
 
     root: Path
 
@@ -55,6 +58,15 @@ class RunDir:
         """The score file of a split."""
         return self.root / "scores" / f"{split}.npz"
 
+    def embeddings(self, split: str) -> Path:
+        """The embeddings file of a split."""
+        return self.root / "embeddings" / f"{split}.npz"
+
+    @property
+    def gallery(self) -> Path:
+        """People with names, by their embeddings."""
+        return self.root / "gallery.npz"
+
     def begin(self, overwrite: bool) -> None:
         """Make the folder ready for a training from scratch.
 
@@ -68,9 +80,9 @@ class RunDir:
             )
         self.root.mkdir(parents=True, exist_ok=True)
         remove_unfinished(self.root)
-        own = (self.config, self.last, self.metrics, self.log)
-        scored, events = self.root.glob("scores/*.npz"), self.root.glob("tb/events.*")
-        for old in (*own, *self.root.glob("best*.pt"), *scored, *events):
+        own = (self.config, self.last, self.metrics, self.log, self.gallery)
+        made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "tb/events.*")
+        for old in (*own, *(file for pattern in made for file in self.root.glob(pattern))):
             old.unlink(missing_ok=True)
 
     def rows(self) -> list[dict[str, Any]]:
