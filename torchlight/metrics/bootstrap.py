@@ -1,9 +1,10 @@
-"""Percentile bootstrap intervals over samples.
+"""Percentile bootstrap intervals over samples, or over clusters of samples such as the walks of one person.
 
 A resample of N from N samples is known by how often it drew each distinct value, and those counts are multinomial:
 drawing them is the same distribution as drawing N indices, at the cost of the distinct values.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +38,7 @@ def mean_interval(
         seed: the same seed gives the same interval.
     """
     estimate, statistic = _resampled(values, groups, draws, confidence, np.random.default_rng(seed))
-    return _interval(estimate, statistic, confidence)
+    return interval_of(estimate, statistic, confidence)
 
 
 def harmonic_interval(
@@ -52,7 +53,56 @@ def harmonic_interval(
     one, ones = _resampled(first, None, draws, confidence, generator)
     other, others = _resampled(second, None, draws, confidence, generator)
     estimate = _harmonic(np.array([one]), np.array([other]))[0]
-    return _interval(estimate, _harmonic(ones, others), confidence)
+    return interval_of(estimate, _harmonic(ones, others), confidence)
+
+
+def cluster_interval(
+    values: ArrayLike,
+    clusters: ArrayLike,
+    groups: ArrayLike | None = None,
+    *,
+    draws: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """The mean of a value per sample, where samples of one cluster come and go together.
+
+    ``clusters`` (N,) is such as the person that each walk shows; I of them are drawn out of the I there are. The rest
+    is as in `mean_interval`.
+    """
+    value_N = np.asarray(values, dtype=np.float64)
+    cluster_N, group_N = (
+        np.unique(np.zeros(len(value_N)) if of is None else np.asarray(of), return_inverse=True)[1]
+        for of in (clusters, groups)
+    )
+    if not value_N.shape == cluster_N.shape == group_N.shape or not len(value_N) or not np.isfinite(value_N).all():
+        raise ValueError(
+            f"bootstrap: got values {value_N.shape}, clusters {cluster_N.shape}, groups {group_N.shape}, "
+            "expected (N,) each with N >= 1, and finite values"
+        )
+    shape = (cluster_N.max() + 1, group_N.max() + 1)
+    cell = cluster_N * shape[1] + group_N
+    size = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
+    total = np.bincount(cell, value_N, minlength=shape[0] * shape[1]).reshape(shape)
+
+    def statistic(times: NDArray[np.float64]) -> NDArray[np.float64]:
+        drawn = times @ size
+        means = times @ total / np.where(drawn > 0, drawn, 1)
+        return np.asarray(means.sum(axis=1) / (drawn > 0).sum(axis=1))
+
+    statistics = np.concatenate([statistic(times) for times in cluster_counts(shape[0], draws, seed)])
+    return interval_of(statistic(np.ones((1, shape[0])))[0], statistics, confidence)
+
+
+def cluster_counts(clusters: int, draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Blocks (draws of them, I) of how often each resample draws each of I clusters; the same for the same seed."""
+    if draws < 1 or clusters < 1:
+        raise ValueError(f"bootstrap: got {draws} draws of {clusters} clusters, expected at least one of each")
+    generator, block = np.random.default_rng(seed), max(1, _BLOCK // clusters)
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        drawn = generator.integers(0, clusters, (size, clusters)) + clusters * np.arange(size)[:, None]
+        yield np.bincount(drawn.reshape(-1), minlength=size * clusters).reshape(size, clusters).astype(np.float64)
 
 
 def _harmonic(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -60,7 +110,8 @@ def _harmonic(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArra
     return np.asarray(2 * first * second / np.where(total > 0, total, 1))
 
 
-def _interval(estimate: float, statistic: NDArray[np.float64], confidence: float) -> Interval:
+def interval_of(estimate: float, statistic: NDArray[np.float64], confidence: float = 0.95) -> Interval:
+    """An estimate with the central percentiles of its values in resamples (draws,)."""
     tail = 50 * (1 - confidence)
     low, high = np.percentile(statistic, [tail, 100 - tail])
     return Interval(float(estimate), float(low), float(high))
