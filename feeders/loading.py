@@ -24,9 +24,12 @@ from feeders.demo import demo_data
 from feeders.draws import permutation
 from feeders.locate import data_folder, open_store
 from feeders.modality import Modality, Root, to_modality
+from feeders.normalise import by_body, by_image
 from feeders.ntu import NTU60, NTU120
 from feeders.own import Field as SplitField
 from feeders.own import own_data
+from feeders.penn import PENN
+from feeders.skeletics import SKELETICS
 from feeders.skeleton import Skeleton
 from feeders.store import Store
 from feeders.synthetic import SyntheticConfig
@@ -56,14 +59,15 @@ class ActionDataConfig(StrictConfig):
         modality, hops, bone_root: see `feeders.modality`; hops counts for ``relative`` only.
         frames: T of every batch.
         sampling: ``published_ucla`` draws whole frames as the published NW-UCLA feeder does; ``crop`` has no say then.
-        centre, align, normalise: see `feeders.transforms`; in this order, ``augment`` before ``normalise``.
+        centre, align: see `feeders.transforms`; ``augment`` comes next.
+        normalise: ``image`` and ``body`` units come before all that (`feeders.normalise`), ``min_max`` after it.
         bodies: M of every batch; None for what the data set may show.
         repeat: passes over the training clips in one epoch, each with draws of its own.
         workers: processes that fetch batches; 0 fetches in this one.
         synthetic: what the demo's recordings are.
     """
 
-    dataset: Literal["ucla", "ntu60", "ntu120", "demo", "store"]
+    dataset: Literal["ucla", "ntu60", "ntu120", "penn", "skeletics", "demo", "store"]
     root: Path | None = None
     test_on: Mapping[SplitField, tuple[int, ...]] = Field(default_factory=dict)
     split: Annotated[str, AfterValidator(canonical_split)] | None = None
@@ -98,6 +102,10 @@ def data_set(data: ActionDataConfig) -> DataSet:
             return NTU60
         case "ntu120":
             return NTU120
+        case "penn":
+            return PENN
+        case "skeletics":
+            return SKELETICS
         case "demo":
             return demo_data(data.synthetic)
         case "store":
@@ -178,17 +186,26 @@ class Pipeline:
             batch = self._move(self._read_resampled(samples, grid), seeds)
         else:
             whole = np.broadcast_to(np.arange(lengths.max()), (len(samples), lengths.max()))
-            batch = resample(min_max(self._move(self._read(samples, whole), seeds)), grid)
+            batch = self._normalised(self._read(samples, whole), samples, grid, seeds)
         return to_modality(batch, self.skeleton, data.modality, data.hops, data.bone_root)
 
-    def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None) -> SkeletonBatch:
-        batch = align(centre(batch, self._centre_joint, self.data.centre), self.skeleton, self.data.align)
-        return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
+    def _normalised(
+        self, batch: SkeletonBatch, samples: np.ndarray, grid: TimeGrid, seeds: np.ndarray | None
+    ) -> SkeletonBatch:
+        """Clips move in units of ``image`` or ``body``; ``min_max`` stretches what was moved."""
+        if self.data.normalise == "min_max":
+            return resample(min_max(self._move(batch, seeds)), grid)
+        if self.data.normalise == "image":
+            index = self.store.index
+            size = torch.from_numpy(np.stack([index.width[samples], index.height[samples]], axis=1))
+            batch = by_image(batch, size)
+        else:
+            batch = by_body(batch, self.skeleton)
+        return self._move(resample(batch, grid), seeds)
 
-    @property
-    def _centre_joint(self) -> int:
-        names = self.skeleton.joints
-        return names.index("spine_middle" if "spine_middle" in names else "hip_centre")
+    def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None) -> SkeletonBatch:
+        batch = align(centre(batch, self.skeleton.origin, self.data.centre), self.skeleton, self.data.align)
+        return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
 
     def _read_resampled(self, samples: np.ndarray, grid: TimeGrid) -> SkeletonBatch:
         """What resampling what is read gives; compiled in one pass where it can be."""

@@ -1,8 +1,10 @@
 """Move and disturb whole batches in space: pure, and each sample by its own seed alone (never the global generator).
 
-Angles are drawn in degrees; y is up, z away from the camera, x across, in metres. What is absent stays zero.
+Angles are drawn in degrees; y is up, z away from the camera, x across, in metres or in what ``data.normalise`` makes of
+the store's units. Poses of an image have x and y alone, and turn about z. What is absent stays zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +21,7 @@ from torchlight.config import StrictConfig
 
 Centre = Literal["none", "first_frame", "clip", "every_frame"]
 Align = Literal["none", "first_frame", "clip"]
-Normalise = Literal["none", "min_max"]
+Normalise = Literal["none", "image", "body", "min_max"]
 
 
 class AugmentConfig(StrictConfig):
@@ -30,7 +32,7 @@ class AugmentConfig(StrictConfig):
         scale: smallest and largest factor.
         shear: largest entry off the diagonal of the shear matrix.
         mirror: probability of a left-right mirror image (x turned round, left and right joints swapped).
-        noise: standard deviation added to each coordinate, in metres.
+        noise: standard deviation added to each coordinate, in units of the pose.
         joint_mask: probability of each joint to be hidden for the whole clip.
         part_mask: probability that one body part, of ``part_scheme``, is hidden for the whole clip.
     """
@@ -47,6 +49,11 @@ class AugmentConfig(StrictConfig):
 
 def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
     """Move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
+    if skeleton.coordinates == 2 and any(settings.rotation[:2]):
+        raise ValueError(
+            f"data.augment.rotation: got {settings.rotation} for {skeleton.name}, expected 0 about x and y: "
+            "an image turns about z alone"
+        )
     batch = move(batch, skeleton, drawn_moves(settings, seeds))
     if settings.noise:
         pose = batch.pose
@@ -99,9 +106,12 @@ def move(batch: SkeletonBatch, skeleton: Skeleton, moves: Moves) -> SkeletonBatc
             pose=batch.pose.take_along_dim(joint_NV[:, None, None, :, None], dim=3),
             joint_weight=batch.joint_weight.take_along_dim(joint_NV[:, None, :, None], dim=2),
         )
-    if (moves.matrix == np.eye(3, dtype=np.float32)).all():
+    # An image is the plane z = 0, and what leaves it is seen from the front.
+    coordinates = batch.pose.shape[1]
+    matrix = moves.matrix[:, :coordinates, :coordinates]
+    if (matrix == np.eye(coordinates, dtype=np.float32)).all():
         return batch
-    return transform(batch, torch.from_numpy(moves.matrix).to(batch.pose.device))
+    return transform(batch, torch.from_numpy(matrix).to(batch.pose.device))
 
 
 def transform(batch: SkeletonBatch, matrix: Tensor) -> SkeletonBatch:
@@ -137,9 +147,12 @@ def hide(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:
     return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
 
 
-def centre(batch: SkeletonBatch, joint: int, when: Centre) -> SkeletonBatch:
-    """Move the origin to a joint of the first body that shows it: in its first frame, its mean, or frame by frame."""
-    place, is_seen = batch.pose[:, :, :, joint], batch.joint_weight[:, :, joint] > 0
+def centre(batch: SkeletonBatch, where: Sequence[Sequence[int]], when: Centre) -> SkeletonBatch:
+    """Move the origin to the first body that is seen: in its first frame, on average over frames, or frame by frame.
+
+    A body is ``where`` its `Skeleton.origin` is: at the mean of what is seen of the first group of which anything is.
+    """
+    place, is_seen = _places(batch, where)
     match when:
         case "none":
             return batch
@@ -157,6 +170,26 @@ def centre(batch: SkeletonBatch, joint: int, when: Centre) -> SkeletonBatch:
     return replace(batch, pose=(batch.pose - origin) * _seen(batch))
 
 
+def _places(batch: SkeletonBatch, where: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """(N, C, T, M) where each body is in each frame, (N, T, M) whether it is seen at all; see `centre`."""
+    first, *others = where
+    place, is_seen = _mean_of(batch, first)
+    for group in others:
+        another, is_other_seen = _mean_of(batch, group)
+        place, is_seen = torch.where(is_seen[:, None], place, another), is_seen | is_other_seen
+    return place, is_seen
+
+
+def _mean_of(batch: SkeletonBatch, joints: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """(N, C, T, M) the mean of some joints, of those seen; (N, T, M) whether any is."""
+    if len(joints) == 1:
+        return batch.pose[:, :, :, joints[0]], batch.joint_weight[:, :, joints[0]] > 0
+    is_seen = batch.joint_weight[:, :, list(joints)] > 0
+    count = is_seen.sum(dim=2).clamp(min=1).to(batch.pose.dtype)
+    total = (batch.pose[:, :, :, list(joints)] * is_seen[:, None].to(batch.pose.dtype)).sum(dim=3)
+    return total / count[:, None], is_seen.any(dim=2)
+
+
 def align(batch: SkeletonBatch, skeleton: Skeleton, how: Align) -> SkeletonBatch:
     """Turn each clip about the vertical until the first body's line from left hip to right hip runs along +x.
 
@@ -165,6 +198,8 @@ def align(batch: SkeletonBatch, skeleton: Skeleton, how: Align) -> SkeletonBatch
     """
     if how == "none":
         return batch
+    if skeleton.coordinates != 3:
+        raise ValueError(f"data.align: got {how!r} for {skeleton.name}, expected none: an image has no vertical axis")
     left, right = skeleton.index("left_hip", "right_hip")
     both = (batch.joint_weight[:, :, [left, right]] > 0).all(dim=2)
     across = (batch.pose[:, :, :, right] - batch.pose[:, :, :, left]) * both[:, None].to(batch.pose.dtype)

@@ -77,14 +77,16 @@ def _track(where: str, person: object) -> Track:
         frames, joints = np.array(person["frame_ids"]), np.array(person["joints3d"], dtype=np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{where}: got joints3d that are not three numbers a joint ({error})") from error
-    if not len(frames) == len(joints) == 0 and joints.shape != (len(frames), *_VIBE_SHAPE):
+    if frames.size == joints.size == 0:
+        return Track(np.empty(0, dtype=np.int64), np.empty((0, len(KEPT), 3), dtype=np.float32))
+    if joints.shape != (frames.size, *_VIBE_SHAPE) or frames.ndim != 1:
         raise ValueError(
-            f"{where}: got {len(frames)} frame_ids and joints3d of shape {joints.shape}, expected (frames, 49, 3)"
+            f"{where}: got frame_ids of shape {frames.shape} and joints3d of shape {joints.shape}, "
+            "expected (frames,) and (frames, 49, 3)"
         )
-    if len(frames) and (frames.dtype.kind != "i" or frames[0] < 0 or (np.diff(frames) < 1).any()):
+    if frames.dtype.kind != "i" or frames[0] < 0 or (np.diff(frames) < 1).any():
         raise ValueError(f"{where}: got frame_ids {frames[:8]}, expected rising frame numbers")
-    kept = joints.reshape(-1, *_VIBE_SHAPE)[:, KEPT] * _HALF_TURN
-    return Track(frames.astype(np.int64), kept.astype(np.float32))
+    return Track(frames, (joints[:, KEPT] * _HALF_TURN).astype(np.float32))
 
 
 def _sample_name(side: str, path: PurePosixPath) -> str:

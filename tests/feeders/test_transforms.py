@@ -104,7 +104,7 @@ def test_no_augmentation_is_the_identity(batch: SkeletonBatch, seeds: np.ndarray
 def test_what_is_absent_stays_absent_through_everything(batch: SkeletonBatch, seeds: np.ndarray) -> None:
     for when in ("first_frame", "every_frame"):
         for how in ("first_frame", "clip"):
-            moved = align(centre(batch, SPINE, when), NTU25, how)
+            moved = align(centre(batch, NTU25.origin, when), NTU25, how)
             result = min_max(augment(moved, EVERYTHING, NTU25, seeds))
             assert absent_is_zero(result)
             assert (result.joint_weight[batch.joint_weight == 0] == 0).all()
@@ -123,21 +123,21 @@ def test_mirroring_twice_is_the_identity(batch: SkeletonBatch) -> None:
 
 
 def test_centring_puts_the_joint_at_the_origin(batch: SkeletonBatch) -> None:
-    first = centre(batch, SPINE, "first_frame")
+    first = centre(batch, NTU25.origin, "first_frame")
     assert (first.pose[:, :, 0, SPINE, 0] == 0).all()
     moved = batch.pose - first.pose
     torch.testing.assert_close(moved[:, :, 4, 7, 0], batch.pose[:, :, 0, SPINE, 0], atol=1e-5, rtol=0)
-    every = centre(batch, SPINE, "every_frame")
+    every = centre(batch, NTU25.origin, "every_frame")
     assert (every.pose[:, :, :, SPINE, 0] == 0).all()
-    assert centre(batch, SPINE, "none") is batch
+    assert centre(batch, NTU25.origin, "none") is batch
 
 
 def test_centring_looks_past_absent_bodies_and_frames(batch: SkeletonBatch) -> None:
     late = replace(batch, pose=batch.pose.flip(4), joint_weight=batch.joint_weight.flip(3))
-    first = centre(late, SPINE, "first_frame").pose
+    first = centre(late, NTU25.origin, "first_frame").pose
     assert (first[0, :, 0, SPINE, 1] == 0).all()  # only the second body is there
     assert (first[1, :, 4, SPINE, 0] == 0).all()  # the first body comes in frame 4
-    every = centre(late, SPINE, "every_frame").pose
+    every = centre(late, NTU25.origin, "every_frame").pose
     assert (every[1, :, :4, SPINE, 1] == 0).all()
     assert (every[1, :, 4:, SPINE, 0] == 0).all()
 
