@@ -4,9 +4,9 @@ The file says which weights made the embeddings; embeddings of other weights mea
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from torchlight.arrays import check_distinct, check_texts, read_arrays, write_arrays
+from torchlight.metrics.distance import DistanceName, EmbeddingDistances, EmbeddingSpace
+from torchlight.metrics.protocol import Rows
+from torchlight.metrics.verification import Verification
 
 FORMAT = 1
-Measure = Literal["part_mean", "vector"]
 Index = Literal["exact", "faiss"]
 
-_ROWS_TOGETHER = 256
 _ARRAYS = ("names", "sample_id", "embedding", "present", "header")
 
 
@@ -30,14 +31,14 @@ class Threshold:
 
     Args:
         distance: whoever is nearest but farther away than this is no match.
-        false_accepts: share of probes, tried without their own person in the gallery, that were still taken for one.
-        false_rejects: share of probes, tried with their own person there, that were farther away than this.
-        probes, people: how many there were; a gallery of more people accepts more strangers.
+        false_alarms: share of the probes, held against everybody but their own person, that were taken for somebody.
+        detected: share of the probes whose nearest was their own person, within this distance.
+        probes, people: how many there were; among more people more strangers are taken for somebody.
     """
 
     distance: float
-    false_accepts: float
-    false_rejects: float
+    false_alarms: float
+    detected: float
     probes: int
     people: int
 
@@ -56,8 +57,7 @@ class Gallery:
     """Samples of known people.
 
     Args:
-        measure: ``part_mean``: the mean Euclidean distance of the slots that both sides show; ``vector``: the
-            Euclidean distance of all slots as one vector, an absent one being zeros.
+        distance: which one ranks people and the threshold is of.
         checkpoint_sha: of the weights that made the embeddings.
         config: the resolved config of their run, plain; facts: of the data, such as the data set and the slots' names.
 
@@ -70,8 +70,8 @@ class Gallery:
     sample_id: tuple[str, ...]
     embedding: NDArray[np.float32]
     present: NDArray[np.bool_]
+    distance: DistanceName
     checkpoint_sha: str
-    measure: Measure = "part_mean"
     threshold: Threshold | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -102,14 +102,20 @@ class Gallery:
             raise ValueError(
                 f"gallery: got probes of {embedding.shape[1:]}, expected {self.embedding.shape[1:]} slots and width"
             )
+        known = len(self.names)
+        space = EmbeddingSpace.of(
+            np.concatenate([self.embedding, embedding]), np.concatenate([self.present, present]), self.distance
+        )
+        between = space.between(known + np.arange(len(embedding)), np.arange(known), is_double=True)
         match index:
             case "exact":
-                rows = self._search(embedding, present)
+                found = _search(between, len(embedding))
             case "faiss":
-                rows = self._search_faiss(embedding, people)
+                # Among so many samples there are at least so many people.
+                found = _search_faiss(between, min(known, people * max(Counter(self.names).values())))
             case _:
                 assert_never(index)
-        return [self._people(distance, order, people) for distance, order in rows]
+        return [self._people(space.distance(number), order, people) for number, order in found]
 
     def is_stranger(self, nearest: Sequence[Match]) -> bool | None:
         """Whether the nearest is too far to be a match; None where no threshold says so."""
@@ -123,96 +129,49 @@ class Gallery:
                 f"{checkpoint_sha[:12]}), expected one made by those in use; enrol again (--phase enrol)"
             )
 
-    def _people(self, distance: NDArray[np.float64], order: NDArray[np.intp], people: int) -> tuple[Match, ...]:
+    def _people(self, distance: NDArray[np.float64], order: Rows, people: int) -> tuple[Match, ...]:
         found: dict[str, Match] = {}
-        for row in order.tolist():
-            if len(found) == people or not np.isfinite(distance[row]):
+        for far, row in zip(distance.tolist(), order.tolist(), strict=True):
+            if len(found) == people or not np.isfinite(far):
                 break
-            found.setdefault(self.names[row], Match(self.names[row], float(distance[row]), self.sample_id[row]))
+            found.setdefault(self.names[row], Match(self.names[row], far, self.sample_id[row]))
         return tuple(found.values())
 
-    def _search(
-        self, embedding: NDArray[np.float32], present: NDArray[np.bool_]
-    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-        for begin in range(0, len(embedding), _ROWS_TOGETHER):
-            rows = slice(begin, begin + _ROWS_TOGETHER)
-            for distance in distances(embedding[rows], present[rows], self.embedding, self.present, self.measure):
-                yield distance, np.argsort(distance, kind="stable")
 
-    def _search_faiss(
-        self, embedding: NDArray[np.float32], people: int
-    ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.intp]]]:
-        if self.measure != "vector":
-            raise ValueError(
-                f"index: got faiss with measure {self.measure!r}, expected measure 'vector' or index exact"
-            )
-        # Among so many samples there are at least so many people.
-        most = min(len(self.names), people * max(map(self.names.count, set(self.names))))
-        squared, order = self._faiss_index.search(embedding.reshape(len(embedding), -1), most)
-        for row, found in zip(np.sqrt(squared.clip(min=0)), order, strict=True):
-            distance = np.full(len(self.names), np.inf)
-            distance[found] = row
-            yield distance, found
-
-    @cached_property
-    def _faiss_index(self) -> Any:
-        try:
-            import faiss
-        except ImportError:
-            raise ValueError("index: got no faiss, expected faiss-cpu; pip install 'partclip[gait]'") from None
-        flat = np.ascontiguousarray(self.embedding.reshape(len(self.names), -1))
-        index = faiss.IndexFlatL2(flat.shape[1])
-        index.add(flat)
-        return index
+def _search(between: EmbeddingDistances, probes: int) -> Iterator[tuple[NDArray[np.float64], Rows]]:
+    """Of each probe the numbers of its pairs, rising, and the gallery's rows in that order."""
+    for start in range(0, probes, between.chunk):
+        rows, _ = between.rows(start, min(start + between.chunk, probes))
+        for row in rows.clip(min=0):
+            order = np.argsort(row, kind="stable")
+            yield row[order], order
 
 
-def distances(
-    probe: NDArray[np.float32],
-    probe_present: NDArray[np.bool_],
-    gallery: NDArray[np.float32],
-    gallery_present: NDArray[np.bool_],
-    measure: Measure,
-) -> NDArray[np.float64]:
-    """(Q, P, D), (Q, P), (G, P, D), (G, P) -> (Q, G); infinite where no slot is shown by both."""
-    if measure == "vector":
-        return _euclidean(probe.reshape(len(probe), -1), gallery.reshape(len(gallery), -1))
-    total, count = np.zeros((len(probe), len(gallery))), np.zeros((len(probe), len(gallery)))
-    for slot in range(probe.shape[1]):
-        both = probe_present[:, slot, None] & gallery_present[None, :, slot]
-        total += both * _euclidean(probe[:, slot], gallery[:, slot])
-        count += both
-    return np.where(count > 0, total / count.clip(min=1), np.inf)
+def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDArray[np.float64], Rows]]:
+    """The same for the nearest so many, by an index of single vectors."""
+    try:
+        import faiss
+    except ImportError:
+        raise ValueError("index: got no faiss, expected faiss-cpu; pip install 'partclip[gait]'") from None
+    space = between.space
+    if len(space.ends) != 1:
+        raise ValueError("index: got faiss for a mean over parts, expected a distance vector/..., or index exact")
+    index = faiss.IndexFlatL2(space.vectors.shape[1])
+    index.add(space.vectors[between.gallery])
+    squared, order = index.search(space.vectors[between.probe], most)
+    yield from zip(squared.clip(min=0).astype(np.float64), order, strict=True)
 
 
-def _euclidean(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
-    one, other = first.astype(np.float64), second.astype(np.float64)
-    squared = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1)[None] - 2 * one @ other.T
-    return np.asarray(np.sqrt(squared.clip(min=0)))
-
-
-def calibrate(
-    distance: NDArray[np.float64], probe: NDArray[np.int64], gallery: NDArray[np.int64], false_accepts: float
-) -> Threshold:
-    """The largest threshold under which at most that share of strangers is accepted.
-
-    Every probe is tried twice: as a stranger, against everybody but their own person, and as a friend.
-
-    Shapes:
-        distance: (Q, G); probe: (Q,), gallery: (G,) whose they are
-    """
-    is_own = probe[:, None] == gallery[None]
-    if not is_own.any() or is_own.all():
-        raise ValueError("threshold: got no probes of enrolled people, or of nobody else, expected both")
-    strangers = np.sort(np.where(is_own, np.inf, distance).min(axis=1))
-    friends = np.where(is_own, distance, np.inf).min(axis=1)[is_own.any(axis=1)]
-    first_refused = strangers[min(int(false_accepts * len(strangers)), len(strangers) - 1)]
-    limit = float(np.nextafter(first_refused, -np.inf))
+def threshold_of(verification: Verification, false_alarms: float) -> Threshold:
+    """The threshold that keeps to a share of false alarms on people whom nobody learned from."""
+    distance = verification.unknown_threshold(false_alarms)
+    shares = verification.identification(distance, draws=1)
     return Threshold(
-        distance=limit,
-        false_accepts=float((strangers <= limit).mean()),
-        false_rejects=float((friends > limit).mean()),
-        probes=len(probe),
-        people=len(np.unique(gallery)),
+        distance=distance,
+        false_alarms=shares["false_alarms"].estimate / 100,
+        detected=shares["detected"].estimate / 100,
+        probes=len(verification.identity),
+        people=len(np.unique(verification.identity)),
     )
 
 
@@ -221,7 +180,7 @@ def write_gallery(path: Path, gallery: Gallery) -> None:
     header = {
         "format": FORMAT,
         "checkpoint_sha": gallery.checkpoint_sha,
-        "measure": gallery.measure,
+        "distance": gallery.distance,
         "threshold": None if gallery.threshold is None else asdict(gallery.threshold),
         "config": gallery.config,
         "facts": gallery.facts,
@@ -255,7 +214,7 @@ def read_gallery(path: Path) -> Gallery:
             embedding=arrays["embedding"].astype(np.float32),
             present=arrays["present"].astype(np.bool_),
             threshold=None if threshold is None else Threshold(**threshold),
-            **{name: header[name] for name in ("checkpoint_sha", "measure", "config", "facts")},
+            **{name: header[name] for name in ("checkpoint_sha", "distance", "config", "facts")},
         )
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error

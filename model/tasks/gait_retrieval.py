@@ -1,6 +1,6 @@
 """Who is it? A batch of walks to losses, or to the embeddings that walkers are found by."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -25,12 +25,11 @@ class GaitRetrievalTask(Task):
 
     Args:
         is_cosine: walkers are found by cosines, so the triplets are of embeddings of length 1.
-        learned: names of the people that training shows, by their label.
+        learned: names of the people that training shows, in the order of their labels.
         calibration: five numbers that are kept with the weights, NaN until they are fixed on validation people.
         facts: plain facts for the checkpoint.
     """
 
-    output_of_label: Tensor
     calibrated: Tensor
 
     def __init__(
@@ -38,7 +37,7 @@ class GaitRetrievalTask(Task):
         network: GaitNet,
         loss: GaitLossConfig,
         is_cosine: bool,
-        learned: Mapping[int, str],
+        learned: Sequence[str],
         calibration: Calibration,
         facts: Mapping[str, Any],
     ) -> None:
@@ -47,11 +46,7 @@ class GaitRetrievalTask(Task):
         self.loss = loss
         self.is_cosine = is_cosine
         self.calibration = calibration
-        self.facts = {**facts, "slots": list(network.slot_names), "learned_classes": list(learned.values())}
-        # -1, which no loss takes for a person, for those that training does not show.
-        output_of_label = torch.full((max(learned) + 1,), -1)
-        output_of_label[list(learned)] = torch.arange(len(learned))
-        self.register_buffer("output_of_label", output_of_label, persistent=False)
+        self.facts = {**facts, "slots": list(network.slot_names), "learned_classes": list(learned)}
         self.register_buffer("calibrated", torch.full((5,), torch.nan))
 
     @classmethod
@@ -62,7 +57,7 @@ class GaitRetrievalTask(Task):
         loss: GaitLossConfig,
         is_cosine: bool,
         skeleton: Skeleton,
-        learned: Mapping[int, str],
+        learned: Sequence[str],
         bodies: int,
         calibration: Calibration,
     ) -> Self:
@@ -77,7 +72,7 @@ class GaitRetrievalTask(Task):
         """
         own = self.network.embed(batch)
         everyone = PartEmbeddings(gather_with_gradient(own.embedding.float()), gather_with_gradient(own.present))
-        target = self.output_of_label[gather_with_gradient(batch.label)]
+        label = gather_with_gradient(batch.label)
         output = self.network.judge(everyone)
         embedding = F.normalize(output.embedding, dim=-1) if self.is_cosine else output.embedding
         losses: dict[str, Tensor] = {}
@@ -85,12 +80,12 @@ class GaitRetrievalTask(Task):
         for row, slot in enumerate(slots):
             seen = output.present[:, row]
             if self.loss.metric_weight:
-                metric = self._metric(embedding[seen, row], target[seen])
+                metric = self._metric(embedding[seen, row], label[seen])
                 losses[f"metric/{slot}"] = self.loss.metric_weight / len(slots) * metric
             if self.loss.identity_weight:
-                identity = self._identity(output.logits[seen, row], target[seen])
+                identity = self._identity(output.logits[seen, row], label[seen])
                 losses[f"identity/{slot}"] = self.loss.identity_weight / len(slots) * identity
-        is_right = output.logits.mean(dim=1).argmax(dim=1) == target
+        is_right = output.logits.mean(dim=1).argmax(dim=1) == label
         return StepOutput(losses, {"accuracy": 100 * is_right.float().mean()})
 
     def predict(self, batch: SkeletonBatch) -> Prediction:
@@ -114,7 +109,7 @@ class GaitRetrievalTask(Task):
     def _metric(self) -> MetricLoss:
         return MetricLoss(self.loss)
 
-    def _identity(self, logits: Tensor, target: Tensor) -> Tensor:
-        if not len(target):
+    def _identity(self, logits: Tensor, label: Tensor) -> Tensor:
+        if not len(label):
             return logits.sum()
-        return F.cross_entropy(logits, target, label_smoothing=self.loss.label_smoothing)
+        return F.cross_entropy(logits, label, label_smoothing=self.loss.label_smoothing)

@@ -6,7 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from torchlight.gallery import Gallery, Match, Threshold, calibrate, distances, read_gallery, write_gallery
+from torchlight.gallery import Gallery, Match, Threshold, read_gallery, threshold_of, write_gallery
+from torchlight.metrics.distance import EmbeddingSpace
+from torchlight.metrics.protocol import GALLERY, PROBE, RetrievalProtocol, SampleTable
+from torchlight.metrics.ranking import Pairing
+from torchlight.metrics.verification import verify
 
 NAMES = ("ann", "bob", "ann", "cid", "bob")
 
@@ -19,6 +23,7 @@ def gallery(**changed: object) -> Gallery:
         sample_id=tuple(f"walk{row}" for row in range(5)),
         embedding=rng.normal(size=(5, 3, 4)).astype(np.float32) * present[..., None],
         present=present,
+        distance="parts/euclidean",
         checkpoint_sha="abc",
         threshold=Threshold(1.5, 0.05, 0.1, 20, 3),
         config={"seed": 3},
@@ -32,28 +37,19 @@ def probes() -> tuple[np.ndarray, np.ndarray]:
     return np.random.default_rng(0).normal(size=(3, 3, 4)).astype(np.float32) * present[..., None], present
 
 
-def naive(one: np.ndarray, seen: np.ndarray, other: np.ndarray, other_seen: np.ndarray, measure: str) -> float:
-    if measure == "vector":
-        return math.dist(one.ravel().tolist(), other.ravel().tolist())
-    parts = [
-        math.dist(a.tolist(), b.tolist()) for a, b, s, t in zip(one, other, seen, other_seen, strict=True) if s and t
-    ]
-    return sum(parts) / len(parts) if parts else math.inf
-
-
-@pytest.mark.parametrize("measure", ["part_mean", "vector"])
-def test_distances_equal_their_naive_twin(measure: str) -> None:
-    (probe, seen), known = probes(), gallery()
-    expected = [
-        [naive(one, s, other, t, measure) for other, t in zip(known.embedding, known.present, strict=True)]
-        for one, s in zip(probe, seen, strict=True)
-    ]
-    np.testing.assert_allclose(distances(probe, seen, known.embedding, known.present, measure), expected, rtol=1e-6)
+def distances(known: Gallery, probe: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(Q, G) mean over the parts that both show, in loops."""
+    far = np.full((len(probe), len(known.names)), np.inf)
+    for q, g in np.ndindex(far.shape):
+        both = np.flatnonzero(seen[q] & known.present[g])
+        if len(both):
+            far[q, g] = np.mean([math.dist(probe[q, p].tolist(), known.embedding[g, p].tolist()) for p in both])
+    return far
 
 
 def test_people_are_ranked_by_their_nearest_sample() -> None:
     (probe, seen), known = probes(), gallery()
-    far = distances(probe, seen, known.embedding, known.present, "part_mean")
+    far = distances(known, probe, seen)
     for row, found in enumerate(known.nearest(probe, seen, people=3)):
         best = {name: min((far[row, g], g) for g in range(5) if NAMES[g] == name) for name in set(NAMES)}
         expected = sorted((distance, g) for distance, g in best.values() if math.isfinite(distance))
@@ -62,7 +58,7 @@ def test_people_are_ranked_by_their_nearest_sample() -> None:
 
 
 def found_first(known: Gallery, probe: np.ndarray, seen: np.ndarray) -> str:
-    far = distances(probe[:1], seen[:1], known.embedding, known.present, known.measure)
+    far = distances(known, probe[:1], seen[:1])
     return NAMES[int(far[0].argmin())]
 
 
@@ -73,20 +69,32 @@ def test_who_shares_no_part_with_anybody_is_like_nobody() -> None:
     assert known.is_stranger(found)
 
 
-def test_faiss_finds_the_same_people() -> None:
-    known = gallery(measure="vector")
-    exact, fast = (known.nearest(*probes(), people=2, index=index) for index in ("exact", "faiss"))
+@pytest.mark.parametrize("distance", ["vector/euclidean", "vector/cosine"])
+def test_faiss_finds_the_same_people(distance: str) -> None:
+    known = gallery(distance=distance, present=np.ones((5, 3), dtype=bool))
+    probe, everything = probes()[0], np.ones((3, 3), dtype=bool)
+    exact, fast = (known.nearest(probe, everything, people=2, index=index) for index in ("exact", "faiss"))
     assert [[match.name for match in row] for row in exact] == [[match.name for match in row] for row in fast]
     for one, other in zip(exact, fast, strict=True):
         assert [m.distance for m in one] == pytest.approx([m.distance for m in other], rel=1e-4)
+    first = probe[0].ravel(), known.embedding[NAMES.index(exact[0][0].name)].ravel()
+    if distance == "vector/euclidean":
+        assert exact[0][0].distance <= math.dist(*first) + 1e-6
 
 
 def test_faiss_refuses_what_it_cannot_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="measure 'vector'"):
+    with pytest.raises(ValueError, match="index exact"):
         gallery().nearest(*probes(), people=2, index="faiss")
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ValueError, match="pip install"):
-        gallery(measure="vector").nearest(*probes(), people=2, index="faiss")
+        gallery().nearest(*probes(), people=2, index="faiss")
+
+
+def test_who_stands_in_the_gallery_is_found_at_no_distance() -> None:
+    known = gallery()
+    for row, found in enumerate(known.nearest(known.embedding, known.present, people=1)):
+        assert found[0].name == NAMES[row]
+        assert found[0].distance == pytest.approx(0, abs=1e-6)
 
 
 def test_a_gallery_survives_its_file(tmp_path: Path) -> None:
@@ -94,9 +102,9 @@ def test_a_gallery_survives_its_file(tmp_path: Path) -> None:
     write_gallery(path, kept)
     read = read_gallery(path)
     assert (read.names, read.sample_id, read.threshold) == (kept.names, kept.sample_id, kept.threshold)
-    assert (read.config, read.facts, read.measure, read.checkpoint_sha) == (
+    assert (read.config, read.facts, read.distance, read.checkpoint_sha) == (
         *(kept.config, kept.facts),
-        *("part_mean", "abc"),
+        *("parts/euclidean", "abc"),
     )
     np.testing.assert_array_equal(read.embedding, kept.embedding)
     np.testing.assert_array_equal(read.present, kept.present)
@@ -115,21 +123,19 @@ def test_other_weights_and_other_files_are_refused(tmp_path: Path) -> None:
         gallery().nearest(np.zeros((1, 2, 4), np.float32), np.ones((1, 2), bool), people=1)
 
 
-def test_a_threshold_lets_in_as_many_strangers_as_allowed_and_tells_whom_it_turns_away() -> None:
-    # Probe k is its own person's walk: its distance to the nearest other is 10 k, to its own person 4 k.
-    people = np.arange(1, 11)
-    distance = np.full((10, 10), 1000.0)
-    distance[people - 1, people - 1] = 4.0 * people
-    distance[people - 1, people % 10] = 10.0 * people
-    chosen = calibrate(distance, people, people, false_accepts=0.2)
-    assert chosen.distance == pytest.approx(30)
-    assert chosen.distance < 30
-    assert (chosen.false_accepts, chosen.false_rejects) == (0.2, 0.3)
+def test_a_threshold_lets_in_as_many_strangers_as_allowed_and_says_whom_it_finds() -> None:
+    # Person k stands at 100 k in the gallery; their probe is k away from there, and 100 - k from the next person.
+    place = np.concatenate([100.0 * np.arange(10), 101.0 * np.arange(10)]).astype(np.float32)
+    table = SampleTable(tuple(f"walk{row}" for row in range(20)), np.tile(np.arange(10), 2))
+    protocol = RetrievalProtocol("walks", np.repeat([GALLERY, PROBE], 10).astype(np.int8))
+    space = EmbeddingSpace.of(place[:, None, None], np.ones((20, 1), dtype=bool), "vector/euclidean")
+    verification = verify(table, protocol, Pairing.of(table, protocol), space)
+    chosen = threshold_of(verification, false_alarms=0.2)
+    # The last person has nobody behind them: the strangers' distances are 109, 100, 99, ... 92; two of ten are allowed.
+    assert chosen.distance == pytest.approx(94)
+    assert chosen.distance < 94
+    assert (chosen.false_alarms, chosen.detected) == (0.2, 1.0)
     assert (chosen.probes, chosen.people) == (10, 10)
-    assert calibrate(distance, people, people, false_accepts=0.0).false_accepts == 0
-    assert calibrate(distance, people, people, false_accepts=0.999).false_rejects == 0
-    with pytest.raises(ValueError, match="expected both"):
-        calibrate(distance, people, people + 20, false_accepts=0.2)
 
 
 def test_nobody_is_a_stranger_without_a_threshold() -> None:

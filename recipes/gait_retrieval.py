@@ -1,0 +1,245 @@
+"""What makes a gait run: its walks, the network that embeds walkers' body parts, and how well it finds people."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders
+from feeders.gait_protocols import protocols_of, walks_of
+from feeders.skeleton import skeleton_named
+from model.gait_net import GaitNetConfig
+from model.init_from import load_encoder
+from model.metric_losses import GaitLossConfig
+from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
+from torchlight.arrays import matching_order
+from torchlight.checkpoint import Checkpoint
+from torchlight.config import RunConfig, StrictConfig
+from torchlight.embeddings import EmbeddingFile, write_embeddings
+from torchlight.evaluation import Evaluation
+from torchlight.gallery import Index, threshold_of
+from torchlight.metrics.distance import DistanceName
+from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
+from torchlight.metrics.ranking import Pairing
+from torchlight.metrics.reranking import KReciprocal
+from torchlight.metrics.retrieval import RetrievalMetrics
+from torchlight.metrics.verification import verify
+from torchlight.run_dir import RunDir
+from torchlight.task import Loaders, Metric, Prediction
+
+logger = logging.getLogger(__name__)
+
+_SPLITS_OF_PHASE = {
+    "train": ("train", "val"),
+    "validate": ("val",),
+    "test": ("val", "test"),
+    "enrol": ("test",),
+    "identify": ("test",),
+}
+
+
+class RetrievalConfig(StrictConfig):
+    """The ``retrieval`` section: how walkers are compared.
+
+    Args:
+        distance: see `torchlight.metrics.distance`; triplets are trained under the same.
+        false_alarms: share of strangers that identification may take for somebody, on validation people.
+        reranking: also report k-reciprocal re-ranked numbers, labelled as such.
+    """
+
+    distance: DistanceName = "parts/cosine"
+    false_alarms: float = Field(default=0.05, ge=0, lt=1)
+    reranking: bool = False
+
+
+class EnrolConfig(StrictConfig):
+    """The ``enrol`` section: who gets into the gallery.
+
+    Args:
+        walks: files in the data set's layout, or a store; none enrols the gallery walks of the test split.
+        leave_out: people of the test split who stay strangers.
+    """
+
+    walks: tuple[Path, ...] = ()
+    leave_out: tuple[str, ...] = ()
+
+
+class IdentifyConfig(StrictConfig):
+    """The ``identify`` section: who is asked for.
+
+    Args:
+        walks: files in the data set's layout, or a store; none asks for the probes of the test split.
+        gallery: a gallery file; None is that of the run's folder.
+        people: how many of the nearest people an answer names.
+        index: ``faiss`` searches vector/... distances in a flat index.
+    """
+
+    walks: tuple[Path, ...] = ()
+    gallery: Path | None = None
+    people: int = Field(default=3, ge=1)
+    index: Index = "exact"
+
+
+class GaitRun(RunConfig):
+    """One gait run: its walks, the network, the losses, the comparison, the gallery.
+
+    Args:
+        walks_each: K of a training batch of ``train.batch_size`` walks.
+        init_from: a run folder or checkpoint (of actions, of a pretraining stage, of gait) whose encoder this one's
+            begins with; None begins from nothing.
+    """
+
+    after_training: ClassVar[tuple[str, ...]] = ("enrol.", "identify.")
+
+    data: GaitDataConfig
+    model: GaitNetConfig = GaitNetConfig()
+    loss: GaitLossConfig = GaitLossConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+    enrol: EnrolConfig = EnrolConfig()
+    identify: IdentifyConfig = IdentifyConfig()
+    walks_each: int = Field(default=4, ge=2)
+    init_from: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The samples of a split and what is asked of them."""
+
+    table: SampleTable
+    protocols: tuple[RetrievalProtocol, ...]
+
+    def order(self, prediction: Prediction) -> np.ndarray:
+        """Where the table's samples are found in a prediction."""
+        return matching_order(prediction.sample_ids, "prediction", self.table.sample_id, "the data set")
+
+    def embeddings(self, prediction: Prediction, distance: DistanceName, **facts: str) -> EmbeddingFile:
+        """A prediction in the order of the table; facts are those of `EmbeddingFile`."""
+        order = self.order(prediction)
+        return EmbeddingFile(
+            table=self.table,
+            embedding=prediction.outputs["embedding"].numpy()[order],
+            part_present=prediction.outputs["present"].numpy()[order],
+            protocols=self.protocols,
+            distance=distance,
+            **facts,
+        )
+
+
+@dataclass(frozen=True)
+class SplitMetrics:
+    """The metrics of whatever split a prediction is of, told by its samples."""
+
+    of_split: Mapping[str, RetrievalMetrics]
+
+    def __call__(self, prediction: Prediction) -> Mapping[str, float]:
+        """Metric name -> percent."""
+        first = prediction.sample_ids[0]
+        metrics = next(each for each in self.of_split.values() if first in each.table.sample_id)
+        return metrics(prediction)
+
+
+def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
+    """The walks of the splits that some phases need."""
+    if run.train.batch_size % run.walks_each:
+        raise ValueError(
+            f"train.batch_size: got {run.train.batch_size}, expected a multiple of walks_each={run.walks_each}"
+        )
+    splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]}
+    if "train" in phases:
+        splits |= set(run.train.evaluated_splits)
+    people = run.train.batch_size // run.walks_each
+    return build_gait_loaders(
+        run.data, people, run.walks_each, run.train.evaluation_batch_size, run.seed, sorted(splits)
+    )
+
+
+def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
+    """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
+    skeleton = skeleton_named(loaders.skeleton)
+    task = GaitRetrievalTask.build(
+        model=run.model,
+        loss=run.loss,
+        is_cosine=run.retrieval.distance.endswith("cosine"),
+        # A network sees as many coordinates as its inputs have channels.
+        skeleton=replace(skeleton, coordinates=loaders.extra["channels"]),
+        learned=loaders.class_names if checkpoint is None else checkpoint.class_names,
+        bodies=1,
+        calibration=_calibration(run, loaders),
+    )
+    if checkpoint is not None:
+        _warn_of_familiar_people(loaders, checkpoint)
+    encoder = task.network.encoder
+    if checkpoint is None and run.init_from is not None:
+        load_encoder(encoder, run.init_from, skeleton)
+    elif checkpoint is None and (run.model.freeze_encoder or getattr(run.model.encoder, "t1", "tuned") != "tuned"):
+        raise ValueError(
+            "model: got an encoder that stands still though nothing has trained it, expected init_from=RUN, or "
+            "freeze_encoder=false and t1=tuned"
+        )
+    return task
+
+
+def _warn_of_familiar_people(loaders: Loaders, checkpoint: Checkpoint) -> None:
+    """Finding people who were learned from is another, easier task than finding strangers."""
+    if "test" in loaders.evaluation and checkpoint.dataset.partition("/")[0] == loaders.dataset.partition("/")[0]:
+        table = asked(loaders, "test").table
+        tested = {table.value_name("identity", int(code)) for code in np.unique(table.identity)}
+        if familiar := sorted(tested & set(checkpoint.class_names)):
+            logger.warning(
+                "a closed set: %d of the %d people tested were learned from, such as %s",
+                *(len(familiar), len(tested), familiar[0]),
+            )
+
+
+def asked(loaders: Loaders, split: str) -> Asked:
+    """What is asked of a split."""
+    loader = loaders.evaluation[split]
+    assert isinstance(loader, EvaluationWalks)
+    store = loader.pipeline.store
+    walks = walks_of(store, loader.samples)
+    return Asked(walks, protocols_of(store.header.dataset, walks))
+
+
+def _calibration(run: GaitRun, loaders: Loaders) -> Calibration:
+    def threshold(validation: Prediction) -> tuple[float, ...]:
+        people = asked(loaders, "val")
+        pairing = Pairing.of(people.table, people.protocols[0])
+        space = people.embeddings(validation, run.retrieval.distance).space()
+        verification = verify(people.table, people.protocols[0], pairing, space)
+        return astuple(threshold_of(verification, run.retrieval.false_alarms))
+
+    return threshold
+
+
+def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:
+    """Rank-k, mAP, mINP and EER of each split under its protocols, and re-ranked where that is asked for."""
+    ways = (None, KReciprocal()) if run.retrieval.reranking else (None,)
+    everything = {split: asked(loaders, split) for split in loaders.evaluation}
+    return [
+        SplitMetrics(
+            {
+                split: RetrievalMetrics(each.table, each.protocols, run.retrieval.distance, reranking=way)
+                for split, each in everything.items()
+            }
+        )
+        for way in ways
+    ]
+
+
+def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, sha: str, run_dir: RunDir) -> Path:
+    """Write the embeddings of a split, with all that it takes to rank them."""
+    file = asked(loaders, result.split).embeddings(
+        result.prediction,
+        run.retrieval.distance,
+        dataset=loaders.dataset,
+        split=result.split,
+        modality=loaders.modality,
+        checkpoint_sha=sha,
+    )
+    path = run_dir.embeddings(result.split)
+    write_embeddings(path, file)
+    return path
