@@ -60,17 +60,20 @@ def gait_splits(
         )
     splits = dict(split_index(index, protocol, validation_subjects))
     train = splits["train"]
-    people = np.unique(index.subject[train])
-    kept = people[: views.first_people]
-    seen_by = {person: np.unique(index.camera[train[index.subject[train] == person]]) for person in kept}
-    enough = [person for person, cameras in seen_by.items() if len(cameras) >= views.least_cameras]
+    if not len(train):
+        return GaitSplits(splits, {})
+    pairs = np.unique(np.stack([index.subject[train], index.camera[train]], axis=1), axis=0)
+    people, first = np.unique(pairs[:, 0], return_index=True)
+    cameras_of = dict(zip(people.tolist(), np.split(pairs[:, 1], first[1:]), strict=True))
+    kept = list(cameras_of)[: views.first_people]
+    enough = [person for person in kept if len(cameras_of[person]) >= views.least_cameras]
     if not enough:
         raise ValueError(f"data.views: got nobody with {views.least_cameras} cameras among {len(kept)}, expected some")
     train = train[np.isin(index.subject[train], enough)]
     if views.held_out:
-        away = {(person, camera) for person in enough for camera in _held_out(seen_by[person], person, views)}
-        pairs = zip(index.subject[train].tolist(), index.camera[train].tolist(), strict=True)
-        is_away = np.array([pair in away for pair in pairs])
+        away = {(person, camera) for person in enough for camera in _held_out(cameras_of[person], person, views)}
+        walks = zip(index.subject[train].tolist(), index.camera[train].tolist(), strict=True)
+        is_away = np.array([walk in away for walk in walks])
         train, splits["val"] = train[~is_away], train[is_away]
     splits["train"] = train
     left_out = {"beyond the first people": len(people) - len(kept), "too few cameras": len(kept) - len(enough)}
@@ -80,5 +83,5 @@ def gait_splits(
 def _held_out(cameras: np.ndarray, person: int, views: ViewFilter) -> list[int]:
     """The cameras of a person that are not learned from; BPMT learns from the integer part of the rest."""
     learned = max(int((1.0 - views.held_out) * len(cameras)), 1)
-    drawn: list[int] = cameras[permutation(sample_seed(views.seed, 0, int(person)), len(cameras))[learned:]].tolist()
+    drawn: list[int] = cameras[permutation(sample_seed(views.seed, 0, person), len(cameras))[learned:]].tolist()
     return drawn

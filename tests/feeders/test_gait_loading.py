@@ -234,6 +234,18 @@ def test_the_first_people_are_the_first_by_number(tmp_path: Path) -> None:
     assert left_out == {"beyond the first people": 2}
 
 
+def test_a_store_of_test_people_alone_is_tested(tmp_path: Path) -> None:
+    for walk in (1, 2):
+        write_kinect(tmp_path / "raw", f"Person120/{walk}", seed=walk)
+    prepare("kinect_gait", tmp_path / "raw", tmp_path / "tests")
+    data = config(root=tmp_path / "tests")
+    loaders = build_gait_loaders(data, 2, 2, 4, 0, want=("test",))
+    assert loaders.train is None
+    assert sum(len(batch) for batch in loaders.evaluation["test"].epoch(0)) == 2
+    with pytest.raises(ValueError, match="got no train walks of kinect_gait"):
+        build_gait_loaders(data, 2, 2, 4, 0)
+
+
 def test_contradicting_filters_say_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="beside validation people"):
         splits_of(tmp_path / "a", ViewFilter(least_cameras=2, held_out=0.5), validation=(2,))
