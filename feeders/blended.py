@@ -1,7 +1,8 @@
-"""Read a store straight into resampled clips, where the compiled way is there; `feeders.resample_scan` is that way."""
+"""Read a store straight into what the network sees, where the compiled way is there; `feeders.resample_scan` is it."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -9,15 +10,36 @@ import torch
 from torch import Tensor
 
 from feeders.crop import TimeGrid
+from feeders.skeleton import Skeleton
 from feeders.store import Store
+from feeders.transforms import Centre, Moves
 
 logger = logging.getLogger(__name__)
 
+_CENTRE: dict[Centre, int] = {"none": 0, "first_frame": 1, "clip": 2, "every_frame": 3}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What follows resampling: `feeders.transforms.centre` and `move`, then `feeders.modality.to_modality`.
+
+    Args:
+        centre_joint: the joint that ``centre`` looks at.
+        ancestor: (V,) as `feeders.modality.ancestors` gives it; all -1 for joints as they are.
+        is_motion: the motion of all that, in the end.
+    """
+
+    centre: Centre
+    centre_joint: int
+    moves: Moves
+    ancestor: np.ndarray
+    is_motion: bool
+
 
 def read_blended(
-    store: Store, samples: np.ndarray, grid: TimeGrid, bodies: int
+    store: Store, skeleton: Skeleton, samples: np.ndarray, grid: TimeGrid, bodies: int, steps: Steps | None
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """The pose, joint weight and body mask that `feeders.crop.resample` gives for these clips and this grid.
+    """The pose, joint weight and body mask of these clips after `feeders.crop.resample` and, where given, the steps.
 
     None where they have to be read the plain way: the store has joint weights, is not in space, or numba is missing.
     """
@@ -26,24 +48,33 @@ def read_blended(
     if blend is None or weights is not None or poses.shape[2] != 3:
         return None
     index, (clips, frames) = store.index, grid.low.shape
+    if steps is None:
+        steps = Steps("none", 0, Moves.none(clips), np.full(poses.shape[1], -1), is_motion=False)
     pose = torch.empty(clips, 3, frames, poses.shape[1], bodies)
-    weight = torch.empty(clips, frames, poses.shape[1], bodies)
+    weight = torch.empty(clips, frames, bodies)
     is_seen = torch.empty(clips, bodies, dtype=torch.bool)
-    ends = index.segment_end[samples]
-    begins = np.where(samples > 0, index.segment_end[samples - 1], 0)
     blend(
         poses,
         index.segments,
         store.first_row,
-        np.stack([begins, ends], axis=1),
+        index.segment_end,
+        samples,
         grid.low,
         grid.high,
         grid.fraction,
+        _CENTRE[steps.centre],
+        steps.centre_joint,
+        steps.moves.matrix,
+        steps.moves.is_mirrored,
+        np.array(skeleton.mirror),
+        steps.ancestor,
+        steps.is_motion,
         pose.numpy(),
         weight.numpy(),
         is_seen.numpy(),
     )
-    return pose, weight, is_seen
+    # A body is there whole or not at all, so one number serves all its joints.
+    return pose, weight[:, :, None].expand(-1, -1, poses.shape[1], -1), is_seen
 
 
 @cache
@@ -52,7 +83,7 @@ def _compiled() -> Callable[..., None] | None:
     try:
         from feeders.resample_scan import blend
     except ImportError as error:
-        logger.debug("clips are read and resampled in steps: %s; pip install numba does it in one", error)
+        logger.debug("clips are read and moved in steps: %s; pip install numba does it in one", error)
         return None
     compiled: Callable[..., None] = blend
     return compiled

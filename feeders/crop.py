@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
-from feeders.draws import between, uniform
+from feeders.draws import uniform
 from torchlight.config import StrictConfig
 
 Sampling = Literal["linear", "published_ucla"]
@@ -78,11 +78,17 @@ def time_grid(
 
 def resampled(start: np.ndarray, length: np.ndarray, frames: int) -> TimeGrid:
     """Linear resampling of windows to T frames on half-pixel centres, clamped to the first and last frame (CTR-GCN)."""
-    at = (np.arange(frames) + 0.5) * (length[:, None] / frames) - 0.5
-    at = np.clip(at, 0.0, length[:, None] - 1.0)
-    low = np.floor(at).astype(np.int64)
-    high = np.minimum(low + 1, length[:, None] - 1)
-    return TimeGrid(low + start[:, None], high + start[:, None], (at - low).astype(np.float32))
+    last = length[:, None] - 1
+    at = np.multiply.outer(length / frames, np.arange(frames) + 0.5)
+    at -= 0.5
+    np.maximum(at, 0.0, out=at)
+    np.minimum(at, last, out=at)
+    low = at.astype(np.int64)
+    at -= low
+    high = np.minimum(low + 1, last)
+    low += start[:, None]
+    high += start[:, None]
+    return TimeGrid(low, high, at.astype(np.float32))
 
 
 def resample(batch: SkeletonBatch, grid: TimeGrid) -> SkeletonBatch:
@@ -111,9 +117,10 @@ def resample(batch: SkeletonBatch, grid: TimeGrid) -> SkeletonBatch:
 
 
 def _training_crop(lengths: np.ndarray, crop: CropConfig, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    share = between(seeds, "crop share", *crop.training)[:, 0]
+    draws, (least, most) = uniform(seeds, "crop", 2), crop.training
+    share = least + (most - least) * draws[:, 0]
     kept = np.minimum(np.maximum(np.floor(share * lengths).astype(np.int64), crop.shortest), lengths)
-    start = np.floor(uniform(seeds, "crop start")[:, 0] * (lengths - kept + 1)).astype(np.int64)
+    start = np.floor(draws[:, 1] * (lengths - kept + 1)).astype(np.int64)
     return start, kept
 
 

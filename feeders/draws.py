@@ -5,6 +5,7 @@ Counter-based: the n-th number of a named stream is a hash of (seed, stream, n),
 """
 
 import zlib
+from functools import cache
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 def uniform(seeds: np.ndarray, stream: str, count: int = 1) -> np.ndarray:
     """(N, count) float64 in [0, 1) from (N,) uint64 seeds; another stream name gives independent numbers."""
-    start = _mix(seeds.astype(np.uint64) ^ _mix(np.array([zlib.crc32(stream.encode())], dtype=np.uint64)))
+    start = _mix(seeds.astype(np.uint64) ^ _stream(stream))
     numbers = _mix(start[:, None] + _STEP * np.arange(1, count + 1, dtype=np.uint64)) >> np.uint64(11)
     fractions: np.ndarray = numbers.astype(np.float64) * 2.0**-53
     return fractions
@@ -34,6 +35,11 @@ def normal(seeds: np.ndarray, stream: str, count: int) -> np.ndarray:
 def permutation(seed: int, count: int) -> np.ndarray:
     """(count,) int64, the numbers 0 to count - 1 in random order."""
     return np.argsort(uniform(np.array([seed]), "permutation", count)[0], kind="stable")
+
+
+@cache
+def _stream(name: str) -> np.ndarray:
+    return _mix(np.array([zlib.crc32(name.encode())], dtype=np.uint64))
 
 
 def _mix(value: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ A batch is a pure function of (config, seed, epoch, batch number), whatever the 
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
-from feeders.blended import read_blended
+from feeders.blended import Steps, read_blended
 from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
 from feeders.dataset import DataSet, canonical_split, split_index, usual_validation
 from feeders.demo import demo_data
 from feeders.draws import permutation
 from feeders.locate import data_folder, open_store
-from feeders.modality import Modality, Root, to_modality
+from feeders.modality import Modality, Root, ancestors, to_modality
 from feeders.normalise import by_body, by_image
 from feeders.ntu import NTU60, NTU120
 from feeders.own import Field as SplitField
@@ -33,7 +33,18 @@ from feeders.skeletics import SKELETICS
 from feeders.skeleton import Skeleton
 from feeders.store import Store
 from feeders.synthetic import SyntheticConfig
-from feeders.transforms import Align, AugmentConfig, Centre, Normalise, align, augment, centre, min_max
+from feeders.transforms import (
+    Align,
+    AugmentConfig,
+    Centre,
+    Moves,
+    Normalise,
+    align,
+    augment,
+    centre,
+    drawn_moves,
+    min_max,
+)
 from feeders.ucla import UCLA
 from torchlight.config import StrictConfig
 from torchlight.distributed import rank, world_size
@@ -181,13 +192,35 @@ class Pipeline:
         data = self.data
         lengths = self.store.index.frames[samples]
         grid = time_grid(lengths, data.frames, data.sampling, data.crop, seeds)
-        if data.normalise == "none":
-            # Nothing below looks beyond the chosen frames, so only these are read.
-            batch = self._move(self._read_resampled(samples, grid), seeds)
-        else:
+        if data.normalise != "none":
             whole = np.broadcast_to(np.arange(lengths.max()), (len(samples), lengths.max()))
-            batch = self._normalised(self._read(samples, whole), samples, grid, seeds)
-        return to_modality(batch, self.skeleton, data.modality, data.hops, data.bone_root)
+            return self._seen(self._normalised(self._read(samples, whole), samples, grid, seeds))
+        # Nothing below looks beyond the chosen frames, so only these are read; compiled in one pass where it can be.
+        steps = self._steps(len(samples), seeds)
+        read = read_blended(self.store, self.skeleton, samples, grid, self.bodies, steps)
+        if read is None:
+            frames, grid = grid.packed()
+            batch = resample(self._read(samples, frames), grid)
+        else:
+            batch = self._batch(samples, *read, frame_mask=torch.from_numpy(np.ones(grid.low.shape, dtype=bool)))
+            if steps is not None:
+                return batch
+        return self._seen(self._move(batch, seeds))
+
+    def _steps(self, clips: int, seeds: np.ndarray | None) -> Steps | None:
+        """What `_move` and `_seen` do, for the compiled way; None where they do more than it knows."""
+        data, settings = self.data, self.data.augment
+        (centre_joint, *others), *_ = self.skeleton.origin
+        if data.align != "none" or others or (seeds is not None and settings.disturbs):
+            return None
+        hops = {"bone": 1, "bone_motion": 1, "relative": data.hops}.get(data.modality, 0)
+        return Steps(
+            centre=data.centre,
+            centre_joint=centre_joint,
+            moves=Moves.none(clips) if seeds is None else drawn_moves(settings, seeds),
+            ancestor=ancestors(self.skeleton, hops, data.bone_root),
+            is_motion=data.modality.endswith("motion"),
+        )
 
     def _normalised(
         self, batch: SkeletonBatch, samples: np.ndarray, grid: TimeGrid, seeds: np.ndarray | None
@@ -203,17 +236,13 @@ class Pipeline:
             batch = by_body(batch, self.skeleton)
         return self._move(resample(batch, grid), seeds)
 
+    def _seen(self, batch: SkeletonBatch) -> SkeletonBatch:
+        data = self.data
+        return to_modality(batch, self.skeleton, data.modality, data.hops, data.bone_root)
+
     def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None) -> SkeletonBatch:
         batch = align(centre(batch, self.skeleton.origin, self.data.centre), self.skeleton, self.data.align)
         return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
-
-    def _read_resampled(self, samples: np.ndarray, grid: TimeGrid) -> SkeletonBatch:
-        """What resampling what is read gives; compiled in one pass where it can be."""
-        read = read_blended(self.store, samples, grid, self.bodies)
-        if read is None:
-            frames, grid = grid.packed()
-            return resample(self._read(samples, frames), grid)
-        return self._batch(samples, *read, frame_mask=torch.ones(grid.low.shape, dtype=torch.bool))
 
     def _read(self, samples: np.ndarray, frames: np.ndarray) -> SkeletonBatch:
         read = self.store.gather(samples, frames, self.bodies)
@@ -291,7 +320,8 @@ class ClipLoader:
             order = order[: self._epoch_samples // self._world]
         places = order[number * self._batch_size : (number + 1) * self._batch_size]
         seeds = sample_seed(self._seed, epoch, places) if self._is_training else None
-        return self._pipeline.batch(self._samples[places % len(self._samples)], seeds)
+        batch = self._pipeline.batch(self._samples[places % len(self._samples)], seeds)
+        return batch if seeds is None else replace(batch, meta={**batch.meta, "seed": torch.from_numpy(seeds)})
 
     def _order(self, epoch: int) -> np.ndarray:
         """Places in an epoch: clip + pass * clips. The last epoch asked for is kept, as each batch asks."""

@@ -3,7 +3,6 @@
 Every value stays in its joint's slot (a bone in its child's), so parts by joint name hold for all modalities.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -44,21 +43,32 @@ def relative(batch: SkeletonBatch, skeleton: Skeleton, hops: int, root: Root) ->
     A joint whose chain is shorter is compared with the root, which itself becomes zero (``root="zero"``), or with
     nothing, so that it keeps its position (``"absolute"``: the published networks, where A^k has an empty row there).
     """
-    ancestor, is_short = list(range(len(skeleton.joints))), [False] * len(skeleton.joints)
-    for _ in range(hops):
-        is_short = [short or joint == skeleton.root for joint, short in zip(ancestor, is_short, strict=True)]
-        ancestor = [skeleton.parents[joint] for joint in ancestor]
-    base, base_weight = _of_joints(batch.pose, ancestor), _of_joints(batch.joint_weight, ancestor)
-    if root == "absolute":
-        short = torch.tensor(is_short, device=base.device)
-        base = base.masked_fill(short[:, None], 0.0)
-        base_weight = torch.where(short[:, None], batch.joint_weight, base_weight)
+    ancestor = ancestors(skeleton, hops, root)
+    base, base_weight = (
+        _of_joints(batch.pose, ancestor.clip(min=0)),
+        _of_joints(batch.joint_weight, ancestor.clip(min=0)),
+    )
+    if ancestor.min() < 0:
+        alone = torch.from_numpy(ancestor < 0).to(base.device)
+        base = base.masked_fill(alone[:, None], 0.0)
+        base_weight = torch.where(alone[:, None], batch.joint_weight, base_weight)
     pose = torch.sub(batch.pose, base, out=base)
     # Bodies that are there whole or not at all, as most sources have them, leave nothing to mask.
     if torch.equal(batch.joint_weight, base_weight):
         return replace(batch, pose=pose)
     weight = torch.minimum(batch.joint_weight, base_weight)
     return replace(batch, pose=pose * _seen(weight), joint_weight=weight)
+
+
+def ancestors(skeleton: Skeleton, hops: int, root: Root) -> np.ndarray:
+    """(V,) the joint that each joint is compared with by `relative`; -1 for nothing, as everywhere without hops."""
+    if not hops:
+        return np.full(len(skeleton.joints), -1)
+    ancestor, is_short = np.arange(len(skeleton.joints)), np.zeros(len(skeleton.joints), dtype=bool)
+    for _ in range(hops):
+        is_short |= ancestor == skeleton.root
+        ancestor = np.array(skeleton.parents)[ancestor]
+    return np.where(is_short, -1, ancestor) if root == "absolute" else ancestor
 
 
 def motion(batch: SkeletonBatch) -> SkeletonBatch:
@@ -72,10 +82,10 @@ def motion(batch: SkeletonBatch) -> SkeletonBatch:
     return replace(batch, pose=moved)
 
 
-def _of_joints(values: Tensor, joints: Sequence[int]) -> Tensor:
+def _of_joints(values: Tensor, joints: np.ndarray) -> Tensor:
     """A copy of (..., V, M) at other joints; on a CPU by numpy, which is ten times faster at this than torch."""
     if values.device.type != "cpu":
-        return values[..., list(joints), :]
+        return values[..., joints.tolist(), :]
     return torch.from_numpy(np.take(values.numpy(), joints, axis=-2))
 
 

@@ -6,6 +6,7 @@ the store's units. Poses of an image have x and y alone, and turn about z. What 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,11 @@ class AugmentConfig(StrictConfig):
     part_mask: float = Field(default=0.0, ge=0.0, le=1.0)
     part_scheme: str = "five_parts_disjoint"
 
+    @property
+    def disturbs(self) -> bool:
+        """Whether more is asked for than moving the clip as a whole."""
+        return bool(self.noise or self.joint_mask or self.part_mask)
+
 
 def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
     """Move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
@@ -79,21 +85,30 @@ class Moves:
     matrix: np.ndarray
     is_mirrored: np.ndarray
 
+    @staticmethod
+    def none(clips: int) -> "Moves":
+        """Every clip stays as it is."""
+        matrix = np.zeros((clips, 3, 3), dtype=np.float32)
+        matrix[:, (0, 1, 2), (0, 1, 2)] = 1.0
+        return Moves(matrix, np.zeros(clips, dtype=bool))
+
 
 def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
     """Mirror, scale, shear, rotate: each where asked, in this order, as one map. ``seeds``: (N,) uint64."""
-    matrix = np.tile(np.eye(3), (len(seeds), 1, 1))
-    is_mirrored = np.zeros(len(seeds), dtype=bool)
+    moves = Moves.none(len(seeds))
+    matrices, is_mirrored = [], moves.is_mirrored
     if settings.mirror:
         is_mirrored = uniform(seeds, "mirror")[:, 0] < settings.mirror
-        matrix[is_mirrored, 0, 0] = -1.0
+        matrices.append(np.where(is_mirrored[:, None, None], np.diag([-1.0, 1.0, 1.0]), np.eye(3)))
     if settings.scale != (1.0, 1.0):
-        matrix *= between(seeds, "scale", *settings.scale)[:, :, None]
+        matrices.append(between(seeds, "scale", *settings.scale)[:, :, None] * np.eye(3))
     if settings.shear:
-        matrix = shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)) @ matrix
+        matrices.append(shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)))
     if any(settings.rotation):
-        matrix = rotation_matrices(between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)) @ matrix
-    return Moves(matrix.astype(np.float32), is_mirrored)
+        matrices.append(rotation_matrices(between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)))
+    if not matrices:
+        return moves
+    return Moves(reduce(lambda first, then: then @ first, matrices).astype(np.float32), is_mirrored)
 
 
 def move(batch: SkeletonBatch, skeleton: Skeleton, moves: Moves) -> SkeletonBatch:
@@ -122,16 +137,15 @@ def transform(batch: SkeletonBatch, matrix: Tensor) -> SkeletonBatch:
 def rotation_matrices(angles: np.ndarray) -> np.ndarray:
     """(N, 3) radians about x, y, z -> (N, 3, 3) R_z R_y R_x, with the signs of the published NTU feeders."""
     (cos_x, cos_y, cos_z), (sin_x, sin_y, sin_z) = np.cos(angles).T, np.sin(angles).T
-    one, zero = np.ones_like(cos_x), np.zeros_like(cos_x)
-
-    def matrix(*rows: np.ndarray) -> np.ndarray:
-        return np.stack(rows, axis=1).reshape(-1, 3, 3)
-
-    about_x = matrix(one, zero, zero, zero, cos_x, sin_x, zero, -sin_x, cos_x)
-    about_y = matrix(cos_y, zero, -sin_y, zero, one, zero, sin_y, zero, cos_y)
-    about_z = matrix(cos_z, sin_z, zero, -sin_z, cos_z, zero, zero, zero, one)
-    turn: np.ndarray = about_z @ about_y @ about_x
-    return turn
+    matrix = np.empty((len(angles), 3, 3))
+    matrix[:, 0, 0], matrix[:, 1, 0], matrix[:, 2, 0] = cos_z * cos_y, -sin_z * cos_y, sin_y
+    matrix[:, 0, 1] = sin_z * cos_x + cos_z * sin_y * sin_x
+    matrix[:, 1, 1] = cos_z * cos_x - sin_z * sin_y * sin_x
+    matrix[:, 2, 1] = -cos_y * sin_x
+    matrix[:, 0, 2] = sin_z * sin_x - cos_z * sin_y * cos_x
+    matrix[:, 1, 2] = cos_z * sin_x + sin_z * sin_y * cos_x
+    matrix[:, 2, 2] = cos_y * cos_x
+    return matrix
 
 
 def shear_matrices(entries: np.ndarray) -> np.ndarray:

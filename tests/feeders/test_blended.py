@@ -40,7 +40,7 @@ def test_one_compiled_pass_is_reading_and_resampling(
         grid = time_grid(store.index.frames[samples], 24, sampling, CropConfig(), seeds)
         frames, packed = grid.packed()
         steps = resample(pipeline._read(samples, frames), packed)
-        blended = read_blended(store, samples, grid, bodies)
+        blended = read_blended(store, NTU25, samples, grid, bodies, None)
         assert blended is not None
         pose, weight, body_mask = blended
         torch.testing.assert_close(pose, steps.pose, atol=1e-6, rtol=0)
@@ -48,8 +48,49 @@ def test_one_compiled_pass_is_reading_and_resampling(
         assert torch.equal(body_mask, steps.body_mask)
 
 
+AUGMENT = {"rotation": (10, 90, 10), "mirror": 0.5, "scale": (0.8, 1.2), "shear": 0.2}
+
+
+@pytest.mark.parametrize("modality", ["joint", "bone", "joint_motion", "bone_motion", "relative"])
+@pytest.mark.parametrize("centre", ["none", "first_frame", "clip", "every_frame"])
+@pytest.mark.parametrize("bone_root", ["zero", "absolute"])
+def test_one_compiled_pass_is_every_step_one_after_another(
+    write_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, modality: str, centre: str, bone_root: str
+) -> None:
+    pytest.importorskip("numba")
+    store = write_store(ragged(40))
+    data = ActionDataConfig(
+        dataset="ntu60", modality=modality, centre=centre, bone_root=bone_root, hops=3, frames=20, augment=AUGMENT
+    )
+    pipeline = Pipeline(store, NTU25, data, 3)
+    samples = np.random.default_rng(1).permutation(len(store))
+    for seeds in (None, np.arange(len(store), dtype=np.uint64)):
+        at_once = pipeline.batch(samples, seeds)
+        with monkeypatch.context() as without:
+            without.setattr("feeders.blended._compiled", lambda: None)
+            one_by_one = pipeline.batch(samples, seeds)
+        torch.testing.assert_close(at_once.pose, one_by_one.pose, atol=1e-5, rtol=0)
+        for name in ("joint_weight", "body_mask", "frame_mask", "label"):
+            assert torch.equal(getattr(at_once, name), getattr(one_by_one, name)), name
+
+
+@pytest.mark.parametrize("more", [{"align": "clip"}, {"augment": {"noise": 0.1}}, {"augment": {"joint_mask": 0.3}}])
+def test_steps_that_are_not_compiled_are_done_after_it(
+    write_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, more: dict[str, object]
+) -> None:
+    pytest.importorskip("numba")
+    store = write_store(ragged(10))
+    pipeline = Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60", modality="bone", frames=20, **more), 2)
+    samples = np.arange(len(store))
+    batch = pipeline.batch(samples, samples.astype(np.uint64))
+    monkeypatch.setattr("feeders.blended._compiled", lambda: None)
+    plain = pipeline.batch(samples, samples.astype(np.uint64))
+    torch.testing.assert_close(batch.pose, plain.pose, atol=1e-5, rtol=0)
+    assert torch.equal(batch.joint_weight, plain.joint_weight)
+
+
 def test_stores_with_joint_weights_are_read_the_plain_way(write_store: Callable[..., Store]) -> None:
     store = write_store(ragged(10, weights=True))
     grid = time_grid(store.index.frames[:4], 8, "linear", CropConfig(), None)
-    assert read_blended(store, np.arange(4), grid, 2) is None
+    assert read_blended(store, NTU25, np.arange(4), grid, 2, None) is None
     assert Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60", frames=8), 2).batch(np.arange(4), None).pose.any()
