@@ -249,4 +249,4 @@ def _find_origin(
 @njit(cache=True, nogil=True)
 def _is_any_before(base: np.ndarray, body: int, frame: int) -> bool:
     """Whether a body of a smaller number is there."""
-    return (base[:body, frame] >= 0).any()
+    return bool((base[:body, frame] >= 0).any())
