@@ -1,6 +1,8 @@
 """Fuse the score files of several streams: ``python ensemble.py --joint-dir work_dir/joint --bone-dir work_dir/bone``.
 
 Streams are joined by sample id. Weights are equal, given, or searched on validation scores, never on what is reported.
+Runs that have embeddings instead of scores are fused for retrieval, under the protocols that their files carry:
+``python ensemble.py --stream joint=work_dir/gait_joint --stream bone=work_dir/gait_bone``.
 """
 
 import argparse
@@ -13,8 +15,11 @@ from typing import NoReturn, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from torchlight.embeddings import align_embeddings, concatenated, read_embeddings, write_embeddings
 from torchlight.metrics.classification import ClassificationMetrics, top_k
-from torchlight.metrics.fusion import Normalisation, fuse, search_weights
+from torchlight.metrics.distance import DISTANCES, EmbeddingSpace
+from torchlight.metrics.fusion import Normalisation, fuse, search_weights, shares
+from torchlight.metrics.retrieval import comparison
 from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
 
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
@@ -74,10 +79,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--normalise", choices=get_args(Normalisation), default="softmax", help="before adding (softmax)"
     )
+    parser.add_argument("--distance", choices=DISTANCES, help="of embeddings, where not as their runs say")
+    parser.add_argument(
+        "--fuse",
+        choices=("distances", "vectors"),
+        default="distances",
+        help="embeddings: by the mean of their distances, or one after the other as one vector (distances)",
+    )
     parser.add_argument(
         "--labels", type=Path, help="labels for files without: a score file, CTR-GCN's .npz or id,label lines"
     )
-    parser.add_argument("--out", type=Path, help="fused scores (work_dir/ensemble/SPLIT.npz)")
+    parser.add_argument(
+        "--out", type=Path, help="fused scores (work_dir/ensemble/SPLIT.npz) or vectors (the same, in embeddings/)"
+    )
     return parser.parse_args(argv)
 
 
@@ -108,6 +122,14 @@ def streams_of(args: argparse.Namespace) -> dict[str, Path]:
     if not streams:
         raise ValueError("got no streams, expected at least one of --joint-dir, --bone-dir, ... or --stream NAME=DIR")
     return streams
+
+
+def embeddings_path(source: Path, split: str) -> Path | None:
+    """The embeddings file of a split: in a run folder, or the file itself in a folder of that name; None if neither."""
+    if source.is_file() and source.parent.name == "embeddings":
+        return source
+    path = source / "embeddings" / f"{split}.npz"
+    return path if path.is_file() else None
 
 
 def score_path(source: Path, split: str) -> Path:
@@ -149,14 +171,10 @@ def check_data_set(path: Path, said: str, expected: str) -> None:
         check(path, "data set", said, expected)
 
 
-def choose_weights(
-    args: argparse.Namespace, paths: Mapping[str, Path], aligned: AlignedScores, labels: Mapping[str, int]
-) -> Weights:
-    """Equal, given or searched weights."""
-    if args.search_dirs and args.search is None:
+def choose_weights(args: argparse.Namespace, paths: Mapping[str, Path]) -> Weights:
+    """Equal or given weights."""
+    if args.search_dirs:
         raise ValueError("--search-dirs: got folders without --search, expected both")
-    if args.search is not None:
-        return searched(args, paths, aligned, labels)
     if args.weight is not None:
         by_name = named(args.weight, "--weight")
         if by_name.keys() != paths.keys():
@@ -208,11 +226,64 @@ def table(streams: Mapping[str, tuple[str, NDArray[np.float32]]], labels: NDArra
 
 
 def run(args: argparse.Namespace) -> str:
-    """Fuse, write, and describe what came out."""
-    paths = {name: score_path(source, args.split) for name, source in streams_of(args).items()}
+    """Fuse whatever the streams have."""
+    streams = streams_of(args)
+    embeddings = {name: embeddings_path(source, args.split) for name, source in streams.items()}
+    found = {name: path for name, path in embeddings.items() if path}
+    if not found:
+        return run_scores(args, streams)
+    if found.keys() != streams.keys():
+        others = ", ".join(streams.keys() - found.keys())
+        raise ValueError(
+            f"got embeddings of {', '.join(found)} and none of {others}, expected every stream to have them"
+        )
+    return run_embeddings(args, found)
+
+
+def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
+    """Fuse embeddings and compare the streams with what came out, under each protocol of theirs."""
+    if args.search or args.search_dirs or args.labels or args.normalise != "softmax":
+        raise ValueError("got --search, --search-dirs, --labels or --normalise, expected none: they are about scores")
+    files = []
+    for name, path in paths.items():
+        files.append(read_embeddings(path))
+        check(path, "split", files[-1].split, args.split)
+        check_data_set(path, files[-1].dataset, args.datasets)
+        check(path, "modality", files[-1].modality if name in MODALITIES else "", name)
+    aligned = align_embeddings(files)
+    said = {file.distance for file in aligned}
+    if not args.distance and len(said) > 1:
+        raise ValueError(f"got distances {', '.join(sorted(said))}, expected --distance to choose one for all streams")
+    distance = args.distance or aligned[0].distance
+    weights = choose_weights(args, paths)
+    share = shares(weights.value, len(paths))
+    spaces = {name: file.space(distance) for name, file in zip(paths, aligned, strict=True)}
+    lines = [
+        f"{aligned[0].dataset or 'unnamed data set'}, split {args.split}: {len(aligned[0].table)} samples",
+        f"weights: {weights.origin}; fused: {args.fuse}, {distance}; "
+        "percent with 95 % bootstrap intervals over identities",
+    ]
+    if args.fuse == "vectors":
+        out = args.out or Path("work_dir") / "ensemble" / "embeddings" / f"{args.split}.npz"
+        fused = concatenated(aligned, distance, share, modality="+".join(paths))
+        write_embeddings(out, fused)
+        spaces["fused"] = fused.space()
+        lines.append(f"fused embeddings: {out}")
+    else:
+        spaces["fused"] = EmbeddingSpace.fused(list(spaces.values()), share)
+    weight_of = dict(zip(paths, share.tolist(), strict=True))
+    lines += [comparison(aligned[0].table, protocol, spaces, weight_of) for protocol in aligned[0].protocols]
+    return "\n".join(lines)
+
+
+def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
+    """Fuse scores, write, and describe what came out."""
+    if args.distance or args.fuse != "distances":
+        raise ValueError("got --distance or --fuse, expected neither: they are about embeddings, and these are scores")
+    paths = {name: score_path(source, args.split) for name, source in streams.items()}
     labels = read_labels(args.labels) if args.labels else {}
     aligned = load(paths, args.split, args.datasets, labels)
-    weights = choose_weights(args, paths, aligned, labels)
+    weights = choose_weights(args, paths) if args.search is None else searched(args, paths, aligned, labels)
     assert aligned.labels is not None
     fused = ScoreFile(
         sample_id=aligned.sample_id,

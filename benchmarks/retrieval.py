@@ -10,7 +10,6 @@ is read before and after. For some probes every rank is held against a list sort
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -83,11 +82,17 @@ def measure_all(path: Path, line: Connection) -> None:
     """Send the metrics of all probes, seconds, and MiB of memory above what holds the embeddings."""
     vectors = np.load(path)
     product(vectors[np.arange(PEOPLE + 1000)], 1)  # the libraries, the compiled code
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _memory("VmRSS")
     start = time.perf_counter()
     values = product(vectors, PEOPLE)
     seconds = time.perf_counter() - start
-    line.send((values, seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+    line.send((values, seconds, _memory("VmHWM") - before))
+
+
+def _memory(what: str) -> float:
+    """MiB that this process holds (VmRSS) or has held at most (VmHWM); Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 def main() -> None:

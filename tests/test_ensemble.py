@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 import ensemble
+from torchlight.embeddings import EmbeddingFile, read_embeddings, write_embeddings
+from torchlight.metrics.protocol import RetrievalProtocol, SampleTable, roles
 from torchlight.scores import ScoreFile, read_scores, write_scores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,3 +230,100 @@ def test_a_malicious_score_file_is_refused_and_not_run(runs: Path, capsys: pytes
     (runs / "bad.npz").write_bytes(pickle.dumps({"test_0": Bomb()}))
     assert "it was not run" in fails(capsys, "--joint-dir", "bad.npz")
     assert not (runs / "proof").exists()
+
+
+def embeddings(modality: str, noise: float, seed: int, people: int = 12) -> EmbeddingFile:
+    generator = np.random.default_rng(seed)
+    count = 4 * people
+    identity = np.arange(count) % people
+    center = np.random.default_rng(100).normal(size=(people, 2, 3))[identity]
+    order = generator.permutation(count)
+    first = np.arange(count) < people
+    file = EmbeddingFile(
+        table=SampleTable(tuple(f"walk {n}" for n in range(count)), identity),
+        embedding=(center + noise * generator.normal(size=center.shape)).astype(np.float32),
+        part_present=np.ones((count, 2), dtype=np.bool_),
+        protocols=(
+            RetrievalProtocol("first_walk", roles(~first, first)),
+            RetrievalProtocol("leave_one_out", np.full(count, 2, np.int8)),
+        ),
+        distance="parts/cosine",
+        dataset="kinect_gait",
+        split="test",
+        modality=modality,
+    )
+    return file.take(order)
+
+
+@pytest.fixture
+def gait_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for seed, (modality, noise) in enumerate({"joint": 0.6, "bone": 0.9}.items()):
+        write_embeddings(tmp_path / modality / "embeddings" / "test.npz", embeddings(modality, noise, seed))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+GAIT_STREAMS = ["--stream", "joint=joint", "--stream", "bone=bone"]
+
+
+def test_embeddings_fuse_under_the_protocols_that_they_carry(gait_runs: Path) -> None:
+    command = [sys.executable, "-X", "importtime", str(ROOT / "ensemble.py"), *GAIT_STREAMS]
+    done = subprocess.run(command, cwd=gait_runs, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not any(line.endswith((" torch", " feeders")) for line in done.stderr.splitlines())
+    for expected in (
+        "kinect_gait, split test: 48 samples",
+        "weights: equal; fused: distances, parts/cosine; percent with 95 % bootstrap intervals over identities",
+        "protocol first_walk: 36 probes, 12 in the gallery; trials without a match: 0, left out",
+        "protocol leave_one_out: 48 probes, 48 in the gallery",
+    ):
+        assert expected in done.stdout
+    for start in ("joint ", "bone ", "fused ", "fused - joint", "fused - bone"):
+        assert sum(line.startswith(start) for line in done.stdout.splitlines()) >= 2
+    assert not (gait_runs / "work_dir").exists()
+
+
+def test_a_stream_of_no_weight_changes_nothing(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for fuse in ("distances", "vectors"):
+        assert ensemble.main([*GAIT_STREAMS, "--weight", "joint=1", "--weight", "bone=0", "--fuse", fuse]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        joint, fused = ([line for line in lines if line[:1] == [name]] for name in ("joint", "fused"))
+        if fuse == "distances":
+            assert [line[2:] for line in joint] == [line[1:] for line in fused if line[1] != "-"]
+        assert any(line[:2] == ["fused", "-"] for line in lines)
+
+
+def test_fused_vectors_are_written_and_can_be_fused_again(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ensemble.main([*GAIT_STREAMS, "--fuse", "vectors", "--weights", "3", "1"]) == 0
+    fused = read_embeddings(gait_runs / "work_dir" / "ensemble" / "embeddings" / "test.npz")
+    assert (fused.embedding.shape, fused.distance, fused.modality) == ((48, 1, 12), "vector/euclidean", "joint+bone")
+    joint = read_embeddings(gait_runs / "joint" / "embeddings" / "test.npz")
+    assert fused.table.sample_id == joint.table.sample_id
+    np.testing.assert_allclose(fused.embedding[:, 0, :6], np.sqrt(0.75) * joint.space().vectors, rtol=1e-5)
+    first = capsys.readouterr().out
+    assert ensemble.main(["--stream", "both=work_dir/ensemble"]) == 0
+    row = next(line for line in first.splitlines() if line.startswith("fused  ")).split()[1:]
+    assert row == next(line for line in capsys.readouterr().out.splitlines() if line.startswith("both ")).split()[2:]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([*GAIT_STREAMS, "--search"], "they are about scores"),
+        ([*GAIT_STREAMS, "--normalise", "none"], "they are about scores"),
+        ([*GAIT_STREAMS, "--stream", "scored=scored"], "none of scored"),
+        ([*GAIT_STREAMS, "--dataset", "gait3d"], "got data set 'kinect_gait', expected 'gait3d'"),
+        (["--joint-dir", "bone"], "got modality 'bone', expected 'joint'"),
+        ([*GAIT_STREAMS, "--weights", "1"], "weights: got 1, expected 2"),
+        ([*GAIT_STREAMS, "--weights", "-1", "1"], "not all zero"),
+        ([*GAIT_STREAMS, "--distance", "far"], "invalid choice"),
+        (["--joint-dir", "scored", "--fuse", "vectors"], "they are about embeddings"),
+        (["--stream", "a=joint/embeddings/test.npz", "--split", "val"], "got split 'test', expected 'val'"),
+    ],
+)
+def test_what_does_not_fit_embeddings_is_one_line(
+    gait_runs: Path, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    write_scores(gait_runs / "scored" / "scores" / "test.npz", scores("joint", "test", 1.0, 0))
+    assert message in fails(capsys, *argv)
+    assert not (gait_runs / "work_dir").exists()

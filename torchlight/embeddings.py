@@ -5,7 +5,7 @@ A file carries its protocols and the columns that they speak of, so evaluating o
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +166,31 @@ def align_embeddings(files: Sequence[EmbeddingFile]) -> tuple[EmbeddingFile, ...
     agreed("data sets", [file.dataset for file in files])
     agreed("splits", [file.split for file in files])
     return tuple(aligned)
+
+
+def concatenated(
+    files: Sequence[EmbeddingFile], distance: DistanceName, weights: NDArray[np.float64], modality: str
+) -> EmbeddingFile:
+    """Aligned streams as one vector per sample, each stream times the root of its weight.
+
+    Under a cosine distance every part, or every whole vector, is brought to length 1 first.
+
+    Raises:
+        ValueError: a part is absent, as there is nothing to put in its place.
+    """
+    spaces = [file.space(distance) for file in files]
+    if absent := sum(int((~space.present.all(axis=1)).sum()) for space in spaces):
+        raise ValueError(f"concatenated: got {absent} samples without some part, expected every part; fuse distances")
+    vectors = [np.sqrt(w) * space.vectors for w, space in zip(weights, spaces, strict=True)]
+    joined = np.concatenate(vectors, axis=1).astype(np.float32)[:, None]
+    return replace(
+        files[0],
+        embedding=joined,
+        part_present=np.ones(joined.shape[:2], dtype=np.bool_),
+        distance="vector/euclidean",
+        modality=modality,
+        checkpoint_sha="",
+    )
 
 
 def _names(file: EmbeddingFile) -> NDArray[np.str_]:

@@ -39,6 +39,14 @@ def normalised(logits: NDArray[np.float32], normalisation: Normalisation) -> NDA
     return wide
 
 
+def shares(weights: NDArray[np.float64], streams: int) -> NDArray[np.float64]:
+    """(S,) weights that sum to one; ValueError where they are not one per stream, not negative, not all zero."""
+    if weights.shape != (streams,) or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
+        got = " ".join(f"{weight:g}" for weight in weights)
+        raise ValueError(f"weights: got {got}, expected {streams} finite numbers >= 0, not all zero")
+    return np.asarray(weights / weights.sum())
+
+
 def fuse(
     logits: NDArray[np.float32], weights: NDArray[np.float64], normalisation: Normalisation
 ) -> NDArray[np.float32]:
@@ -49,11 +57,8 @@ def fuse(
         weights: (S,) not negative, not all zero; their scale does not matter
         returns: (N, K)
     """
-    if weights.shape != logits.shape[:1] or not np.isfinite(weights).all() or weights.min() < 0 or not weights.any():
-        got = " ".join(f"{weight:g}" for weight in weights)
-        raise ValueError(f"weights: got {got}, expected {len(logits)} finite numbers >= 0, not all zero")
     mean = np.zeros(logits.shape[1:])
-    for weight, stream in zip(weights / weights.sum(), logits, strict=True):
+    for weight, stream in zip(shares(weights, len(logits)), logits, strict=True):
         mean += weight * normalised(stream, normalisation)
     if normalisation == "softmax":
         mean = np.log(np.maximum(mean, np.finfo(np.float64).tiny))

@@ -92,7 +92,7 @@ class RetrievalProtocol:
             leaves out every pair of one camera, ``(("identity", "camera"),)`` its matches (the junk of person
             re-identification). Unknown values agree with nothing.
         groups: column of the probes whose values are reported apart, as the clothing of CASIA-B; the headline is the
-            mean of the groups.
+            mean over all of their cells.
         cells: column by which the gallery is divided: each of its values is a gallery of its own, which every probe is
             held against. A result is then the mean over cells (probe value, gallery value), as in cross-view tables.
 

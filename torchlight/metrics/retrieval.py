@@ -216,6 +216,45 @@ def difference(first: Trials, second: Trials, *, draws: int = 2000, seed: int = 
     }
 
 
+def comparison(
+    table: SampleTable, protocol: RetrievalProtocol, spaces: Mapping[str, EmbeddingSpace], weights: Mapping[str, float]
+) -> str:
+    """A text table of several systems under one protocol, and by how much the last differs from each of the others."""
+    pairing = Pairing.of(table, protocol)
+    trials = {
+        name: trials_of(table, protocol, pairing, space.between(pairing.probe, pairing.gallery))
+        for name, space in spaces.items()
+    }
+    verified = {name: verify(table, protocol, pairing, space) for name, space in spaces.items()}
+    *others, last = spaces
+    some = trials[last]
+    lines = [
+        f"protocol {protocol.name}: {some.probes} probes, {some.gallery} in the gallery; trials without a match: "
+        f"{some.unmatched}, {protocol.unmatched.replace('_', ' ')}"
+    ]
+    width = max(6, *(len(name) for name in spaces)) + 1
+    shown = ("rank1", "rank5", "mAP", "mINP")
+    for group, code in {"": None, **some.groups()}.items():
+        header = (*shown, "eer") if code is None else shown
+        lines.append((f"{group or 'system':<{width}} weight" + "".join(f"  {name:<23}" for name in header)).rstrip())
+        for name, whole in trials.items():
+            part = whole if code is None else whole.within(code)
+            cells = [_cell(part.interval(metric)) for metric in shown]
+            cells += [_cell(verified[name].intervals(())["eer"])] if code is None else []
+            weight = f"{weights[name]:.3f}" if name in weights else ""
+            lines.append(f"{name:<{width}} {weight:>6}  {'  '.join(cells)}")
+    for name in others:
+        found = difference(some, trials[name])
+        cells = [_cell(found[metric]) for metric in shown]
+        cells.append(_cell(verified[last].equal_error_difference(verified[name])))
+        lines.append(f"{last} - {name}".ljust(width + 7) + f"  {'  '.join(cells)}")
+    return "\n".join(lines)
+
+
+def _cell(interval: Interval) -> str:
+    return f"{interval.estimate:6.2f} [{interval.low:6.2f}, {interval.high:6.2f}]"
+
+
 def _values(ranking: Ranking) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Metric -> (T,) percent, 0 without a match, and (T,) the chance of a blind guess to be a match."""
     matches = ranking.matches

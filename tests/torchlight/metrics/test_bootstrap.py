@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from torchlight.metrics.bootstrap import mean_interval
+from torchlight.metrics.bootstrap import cluster_counts, cluster_interval, mean_interval
 
 
 def naive(values: np.ndarray, groups: np.ndarray | None, draws: int) -> tuple[float, float]:
@@ -74,3 +74,39 @@ def test_values_without_a_mean_are_refused(values: np.ndarray) -> None:
         mean_interval(np.ones(3), np.ones(2))
     with pytest.raises(ValueError, match="confidence"):
         mean_interval(np.ones(3), confidence=95)
+
+
+def test_clusters_come_and_go_together() -> None:
+    generator = np.random.default_rng(0)
+    clusters, groups = generator.integers(0, 8, 90), generator.integers(0, 3, 90)
+    values = generator.normal(size=90) + clusters
+    drawn = []
+    for times in np.concatenate(list(cluster_counts(8, 500, seed=0))):
+        rows = np.concatenate([np.flatnonzero(clusters == c) for c in range(8) for _ in range(int(times[c]))])
+        drawn.append(np.mean([values[rows][groups[rows] == g].mean() for g in np.unique(groups[rows])]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    interval = cluster_interval(values, clusters, groups, draws=500)
+    assert interval.estimate == pytest.approx(np.mean([values[groups == g].mean() for g in range(3)]))
+    assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_cluster_each_is_the_plain_bootstrap_and_blocks_do_not_change_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=150)
+    plain, each = mean_interval(values, draws=6000), cluster_interval(values, np.arange(150), draws=6000)
+    width = plain.high - plain.low
+    assert each.estimate == pytest.approx(plain.estimate)
+    assert (each.low, each.high) == (
+        pytest.approx(plain.low, abs=0.08 * width),
+        pytest.approx(plain.high, abs=0.08 * width),
+    )
+    whole = np.concatenate(list(cluster_counts(6, 40, seed=1)))
+    assert (whole.sum(axis=1) == 6).all()
+    monkeypatch.setattr("torchlight.metrics.bootstrap._BLOCK", 60)
+    np.testing.assert_array_equal(whole, np.concatenate(list(cluster_counts(6, 40, seed=1))))
+
+
+def test_clusters_without_a_mean_are_refused() -> None:
+    with pytest.raises(ValueError, match="clusters"):
+        cluster_interval(np.ones(3), np.ones(2))
+    with pytest.raises(ValueError, match="at least one"):
+        cluster_interval(np.ones(3), np.ones(3), draws=0)
