@@ -94,7 +94,8 @@ class RetrievalProtocol:
         groups: column of the probes whose values are reported apart, as the clothing of CASIA-B; the headline is the
             mean over all of their cells.
         cells: column by which the gallery is divided: each of its values is a gallery of its own, which every probe is
-            held against. A result is then the mean over cells (probe value, gallery value), as in cross-view tables.
+            held against, "unknown" being one of them. A result is then the mean over cells (probe value, gallery
+            value), as in cross-view tables.
 
     Shapes:
         role: (N,) int8 of ``NEITHER``, ``PROBE``, ``GALLERY``, ``BOTH``

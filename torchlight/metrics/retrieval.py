@@ -6,7 +6,8 @@ one probe held against one cell of the gallery; a protocol with cells takes the 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,11 +59,14 @@ class Trials:
         """(T,) whom the probe shows: what the bootstrap draws."""
         return self.table.identity[self.probe]
 
-    @property
-    def mean_over(self) -> NDArray[np.intp]:
+    @cached_property
+    def mean_over(self) -> NDArray[np.int64]:
         """(T,) a number for each (group, probe value, cell): the mean of a metric is the mean of their means."""
-        keys = np.stack([self.group, self.probe_value, self.cell])
-        return np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+        code = np.zeros(len(self.probe), dtype=np.int64)
+        for key in (self.group, self.probe_value, self.cell):
+            # Values begin at -1.
+            code = code * (key.max(initial=0) + 2) + key + 1
+        return code
 
     def within(self, group: int) -> "Trials":
         """The trials of one group of probes."""
@@ -87,19 +91,9 @@ class Trials:
         return row, column, np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
     def _take(self, rows: Rows) -> "Trials":
-        return Trials(
-            table=self.table,
-            protocol=self.protocol,
-            probe=self.probe[rows],
-            group=self.group[rows],
-            probe_value=self.probe_value[rows],
-            cell=self.cell[rows],
-            values={name: value[rows] for name, value in self.values.items()},
-            chance=self.chance[rows],
-            probes=self.probes,
-            unmatched=self.unmatched,
-            gallery=self.gallery,
-        )
+        per_trial = ("probe", "group", "probe_value", "cell", "chance")
+        values = {name: value[rows] for name, value in self.values.items()}
+        return replace(self, values=values, **{name: getattr(self, name)[rows] for name in per_trial})
 
 
 @dataclass(frozen=True)
