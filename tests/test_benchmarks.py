@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 
+from benchmarks import bpmt_runs
 from benchmarks.ucla import Run, plan
 from feeders.loading import ActionDataConfig
 from recipes.bpmt import BpmtRun
@@ -27,11 +28,42 @@ def test_every_planned_run_has_a_valid_config(run: Run) -> None:
     assert bool(config.data.validation_subjects) == (run.stage == "choose")
 
 
+@pytest.mark.parametrize("run", bpmt_runs.plan(), ids=lambda run: run.name)
+def test_every_planned_run_of_a_transformer_has_a_valid_config(run: bpmt_runs.Run) -> None:
+    command = parse_command(run.command()[1:], ("train", "test", "all"), "")
+    config = load_config(BpmtRun, [ROOT / path for path in command.configs], command.overrides)
+    assert (config.model.encoder.name, config.seed) == (run.encoder, run.seed)
+    assert (config.data.dataset, config.data.split) == (run.data.partition("_")[0], bpmt_runs.SPLITS[run.data])
+    assert config.data.validation_subjects == ()
+    assert config.train.select.name == "last"
+    assert (config.pretrain is None) == (run.change == "not_pretrained" or run.encoder in ("iip", "ctrgcn"))
+
+
+def test_a_change_changes_something() -> None:
+    plain = load_config(BpmtRun, [ROOT / file for file in bpmt_runs.Run("penn", "tlca", "", 0).files], [])
+    for change, overrides in bpmt_runs.CHANGES.items():
+        files = bpmt_runs.Run("penn", "tlca", change, 0).files
+        assert load_config(BpmtRun, [ROOT / file for file in files], overrides) != plain, change
+
+
+def test_what_is_not_pretrained_gets_as_many_passes_in_all() -> None:
+    for data in bpmt_runs.SPLITS:
+        epochs = []
+        for change in ("", "not_pretrained"):
+            command = parse_command(bpmt_runs.Run(data, "tlca", change, 0).command()[1:], ("all",), "")
+            config = load_config(BpmtRun, [ROOT / path for path in command.configs], command.overrides)
+            epochs.append(config.train.epochs + (config.pretrain.train.epochs if config.pretrain else 0))
+        assert epochs[0] == epochs[1]
+
+
 def test_planned_runs_have_names_of_their_own() -> None:
-    assert len({run.name for run in plan()}) == len(plan())
+    for planned in (plan(), bpmt_runs.plan()):
+        assert len({run.name for run in planned}) == len(planned)
 
 
-CONFIGS = sorted(path for path in (ROOT / "config").glob("*/*.yaml") if path.parent.name != "transformers")
+# Bases without data, and what main_gait.py opens with.
+ELSEWHERE = ("transformers", "gait", "gait3d", "kinect_gait", "casia_b")
+CONFIGS = sorted(path for path in (ROOT / "config").glob("*/*.yaml") if path.parent.name not in ELSEWHERE)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)

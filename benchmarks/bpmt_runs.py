@@ -1,0 +1,204 @@
+"""TLCA, BPMT and IIP on Penn Action and NW-UCLA: the runs behind the README's tables, one JSON and one score file each.
+
+    export PARTCLIP_DATA=...                       # the folder that holds penn_action/ and NW-UCLA/
+    python -m benchmarks.bpmt_runs                 # train what is not finished yet, then print the tables
+    python -m benchmarks.bpmt_runs --minutes 100   # start no further run after that time
+    python -m benchmarks.bpmt_runs --only penn     # only runs whose name contains this
+    python -m benchmarks.bpmt_runs --table         # only print, from benchmarks/results/{penn,ucla_bpmt}
+
+A run is one call of a documented door with its data set's two-core overlay, trained on the whole training side and
+tested once, after its last epoch; nothing is chosen on test. An ablation is TLCA's headline run with one thing changed,
+at seed 0; where its pretraining is the headline's, it starts from that. What pretraining is worth is asked at the same
+number of passes over the data in all, on every seed.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import runs
+from benchmarks.measure import RESULTS
+from benchmarks.runs import cell, top1
+from torchlight.metrics.bootstrap import mean_interval
+from torchlight.scores import align, read_scores
+from torchlight.yaml_tree import merge, read_tree
+
+SEEDS = (0, 1, 2)
+SPLITS = {"penn": "official", "ucla": "published", "ucla_without_copies": "without_copies"}
+STAGES = {"tlca": ("frames", "finetune"), "bpmt": ("parts", "pairs", "finetune"), "iip": ("finetune",)}
+# Name -> what differs from TLCA's headline run.
+CHANGES = {
+    "mask_none": ("pretrain.mask.what=none",),
+    "mask_joints_20": ("pretrain.mask.share=0.2",),
+    "mask_joints_40": ("pretrain.mask.share=0.4",),
+    "mask_frames_30": ("pretrain.mask.what=frames",),
+    "t1_frozen": ("model.encoder.t1=frozen",),
+    "t1_last_layer": ("model.encoder.t1=last_layer",),
+    "head_mlp": ("model.head=mlp",),
+    "size_256_8_4": ("model.encoder.width=256", "model.encoder.heads=8", "model.encoder.layers=4"),
+    "constant_rate": ("pretrain.train.schedule={name: constant}", "train.schedule={name: constant}"),
+    "cosine_per_epoch": ("pretrain.train.schedule.per=epoch", "train.schedule.per=epoch"),
+    "flow": ("model.encoder.attention=flow",),
+    "conv_embedding": ("model.encoder.embedding=conv",),
+    "spatial": ("model.encoder.spatial=transformer",),
+    "bone_subtract": ("model.encoder.bone=subtract",),
+    "bone_concat": ("model.encoder.bone=concat",),
+    "bone_parameterise": ("model.encoder.bone=parameterise",),
+    "depict": ("loss.depict={}",),
+    "dtcr": ("loss.dtcr={}",),
+    "dtcr_kmeans": ("loss.dtcr={kmeans: 0.01}",),
+    "text": ("text.tower=minilm",),
+}
+
+
+@dataclass(frozen=True)
+class Run(runs.Run):
+    """One training of one encoder.
+
+    Args:
+        change: of `CHANGES`, ``not_pretrained``, or nothing.
+    """
+
+    work = Path("work_dir/benchmarks/bpmt")
+
+    data: str
+    encoder: str
+    change: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What it differs in."""
+        return "-".join((self.data, self.encoder, self.change or "plain", str(self.seed)))
+
+    @property
+    def kept(self) -> Path:
+        """Where the numbers are: a folder for each data set."""
+        return RESULTS / ("penn" if self.data == "penn" else "ucla_bpmt")
+
+    @property
+    def evaluated_on(self) -> str:
+        """The test side; these runs choose nothing."""
+        return "test"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The stages that this run trains itself."""
+        if self.encoder == "ctrgcn":
+            return (self.work / self.name,)
+        stages = STAGES[self.encoder][-1:] if self._starts_elsewhere else STAGES[self.encoder]
+        return tuple(self.work / self.name / stage for stage in stages)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its config files."""
+        folder = Path("config") / ("penn-action" if self.data == "penn" else "ucla")
+        if self.encoder == "ctrgcn":
+            return (folder / "lst_joint.yaml", folder / "cpu.yaml")
+        return (folder / f"{self.encoder}.yaml", folder / "transformer_cpu.yaml")
+
+    def command(self) -> list[str]:
+        """The documented door, called as a user would."""
+        is_plain = self.encoder == "ctrgcn"
+        door, phases = ("main_clip_ntu.py", ("train", "test")) if is_plain else ("main_bpmt.py", ("all",))
+        return [
+            *(door, *(word for file in self.files for word in ("--config", str(file)))),
+            *("--work-dir", str(self.work / self.name), "--phase", *phases, "--resume", "auto", "--device", "cpu"),
+            *("--save-score", f"seed={self.seed}", f"data.split={SPLITS[self.data]}", *self._overrides()),
+        ]
+
+    def _overrides(self) -> tuple[str, ...]:
+        if self.change == "not_pretrained":
+            tree = merge(read_tree(self.files[0]), read_tree(self.files[1]))
+            pretrained = tree["pretrain"]["train"]["epochs"] * (len(STAGES[self.encoder]) - 1)
+            return ("pretrain=null", f"train.epochs={tree['train']['epochs'] + pretrained}")
+        begun = (f"init_from={self._headline / STAGES[self.encoder][-2]}",) if self._starts_elsewhere else ()
+        return (*begun, *CHANGES.get(self.change, ()))
+
+    @property
+    def _headline(self) -> Path:
+        return self.work / Run(self.data, self.encoder, "", self.seed).name
+
+    @property
+    def _starts_elsewhere(self) -> bool:
+        """The headline's pretraining is here and would be repeated: a stage is a function of its config and seed."""
+        if self.change not in CHANGES:
+            return self.change == "not_pretrained"
+        keys = (override.partition("=")[0] for override in CHANGES[self.change])
+        is_own = any(key.startswith(("pretrain.", "model.encoder.")) and key != "model.encoder.t1" for key in keys)
+        return not is_own and (self._headline / "finetune" / "last.pt").exists()
+
+
+def plan() -> tuple[Run, ...]:
+    """All runs, the most telling first."""
+    planned = [Run(data, encoder, "", 0) for encoder in ("tlca", "iip", "bpmt") for data in SPLITS]
+    planned += [Run("penn", "ctrgcn", "", 0)]
+    planned += [Run(data, "tlca", change, 0) for change in ("not_pretrained", *CHANGES) for data in ("penn", "ucla")]
+    planned += [
+        Run(data, "tlca", change, seed) for seed in SEEDS for change in ("", "not_pretrained") for data in SPLITS
+    ]
+    planned += [Run(data, encoder, "", seed) for seed in SEEDS for encoder in ("iip", "bpmt") for data in SPLITS]
+    planned += [Run("penn", "ctrgcn", "", seed) for seed in SEEDS]
+    return tuple(dict.fromkeys(planned))
+
+
+def difference(first: Sequence[Run], second: Sequence[Run]) -> str:
+    """Top-1 of the first minus the second's, meant over seeds, with an interval over test clips."""
+    pairs = [pair for pair in zip(first, second, strict=True) if all(run.scores.exists() for run in pair)]
+    if not pairs:
+        return "not run"
+    right = []
+    for side in zip(*pairs, strict=True):
+        aligned = align([read_scores(run.scores) for run in side])
+        assert aligned.labels is not None
+        right.append((aligned.logits.argmax(axis=2) == aligned.labels).mean(axis=0))
+    found = mean_interval(100 * (right[0] - right[1]))
+    return f"{found.estimate:+.1f} [{found.low:+.1f}, {found.high:+.1f}] ({len(pairs)} seeds)"
+
+
+def table() -> str:
+    """The README's tables, from the kept results alone."""
+    lines = [
+        "Last epoch; mean ± spread (standard deviation) over seeds; two-core overlays.",
+        "",
+        "| top-1 % | Penn Action (1,257 / 1,068) | NW-UCLA published (1,020 / 464) | without copies (925 / 464) |",
+        "|---|---|---|---|",
+    ]
+
+    def row(title: str, cells: Sequence[str]) -> None:
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+
+    row("RBF-SVM", [_svm(data) for data in SPLITS])
+    for encoder in STAGES:
+        row(encoder.upper(), [cell([Run(data, encoder, "", seed) for seed in SEEDS]) for data in SPLITS])
+    row("CTR-GCN + text", [cell([Run("penn", "ctrgcn", "", seed) for seed in SEEDS]), "see NW-UCLA's table", ""])
+    lines += [
+        "",
+        "| TLCA at as many passes in all | Penn Action | NW-UCLA published | without copies |",
+        "|---|---|---|---|",
+    ]
+    for change in ("", "not_pretrained"):
+        row(change.replace("_", " ") or "pretrained", [cell(_seeds(data, change)) for data in SPLITS])
+    row("difference [95 %]", [difference(_seeds(data, ""), _seeds(data, "not_pretrained")) for data in SPLITS])
+    lines += ["", "| TLCA, seed 0, one thing changed | Penn Action | NW-UCLA published |", "|---|---|---|"]
+    for change in ("", *CHANGES):
+        found = [top1([Run(data, "tlca", change, 0)]) for data in ("penn", "ucla")]
+        row(change.replace("_", " ") or "nothing", [f"{values[0]:.1f}" if values else "not run" for values in found])
+    return "\n".join(lines)
+
+
+def _seeds(data: str, change: str) -> list[Run]:
+    return [Run(data, "tlca", change, seed) for seed in SEEDS]
+
+
+def _svm(data: str) -> str:
+    file = RESULTS / ("penn" if data == "penn" else "ucla") / "baselines.json"
+    if not file.exists():
+        return "not run"
+    found = json.loads(file.read_text())["top1"]["RBF-SVM"]
+    return f"{found if isinstance(found, float) else found[SPLITS[data]]:.1f}"
+
+
+if __name__ == "__main__":
+    runs.main(__doc__, plan, table)
