@@ -324,6 +324,13 @@ def test_the_official_split_has_its_sizes_and_hidden_joints_their_share(report: 
     assert int(weights.sum()) == 1660432
 
 
+@pytest.mark.realdata
+@needs_recordings
+def test_the_svm_is_the_published_one_but_for_the_guesses_of_hidden_joints(report: Report) -> None:
+    reached = pytest.importorskip("benchmarks.penn_baselines").top1(Store(Path(report.store)))
+    assert reached["RBF-SVM"] == pytest.approx(96.2, abs=0.2)
+
+
 @pytest.fixture(scope="module")
 def facts() -> list[tuple[str, int, tuple[int, int]]]:
     """Action, side and image size of every file, in order."""
