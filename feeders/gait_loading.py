@@ -207,14 +207,14 @@ class GaitPipeline:
 
     def _batch(self, samples: np.ndarray, window: Window, seeds: np.ndarray | None) -> SkeletonBatch:
         data = self.data
-        read = read_resampled(self.store, samples, window.grid, bodies=1)
+        read = read_resampled(self.store, self.skeleton, samples, window.grid, bodies=1)
         inside = torch.from_numpy(window.inside)
         batch = replace(
             read,
             pose=read.pose * inside[:, None, :, None, None],
             joint_weight=read.joint_weight * inside[:, :, None, None],
             frame_mask=inside,
-            meta={**read.meta, "identity": read.label},
+            meta={**read.meta, "identity": read.label} | ({} if seeds is None else {"seed": torch.from_numpy(seeds)}),
         )
         batch = normalise_walk(batch, self.skeleton, data.normalise_walk)
         batch = face_ahead(batch, self.skeleton, data.heading, data.heading_window)

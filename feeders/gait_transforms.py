@@ -44,7 +44,7 @@ def normalise_walk(batch: SkeletonBatch, skeleton: Skeleton, how: NormaliseWalk)
 
 
 def face_ahead(batch: SkeletonBatch, skeleton: Skeleton, when: Heading, window: int) -> SkeletonBatch:
-    """Turn walks about the vertical until left hip to right hip, and the shoulders alike, run along +x.
+    """Turn walks about the vertical until the line from left hip to right hip runs along +x.
 
     ``walk`` turns a walk as a whole; ``every_frame`` follows a walker who turns, by the mean over ``window`` frames
     around, an odd number and about a stride, so that the twist of the pelvis in each step stays.
@@ -56,11 +56,9 @@ def face_ahead(batch: SkeletonBatch, skeleton: Skeleton, when: Heading, window: 
         return batch
     if skeleton.coordinates != 3:
         raise ValueError(f"data.heading: got {when!r} for {skeleton.name}, expected none: an image cannot be turned")
-    across = torch.zeros_like(batch.pose[:, [0, 2], :, 0])
-    for pair in ("hip", "shoulder"):
-        left, right = skeleton.index(f"left_{pair}", f"right_{pair}")
-        both = (batch.joint_weight[:, :, [left, right]] > 0).all(dim=2).to(batch.pose.dtype)[:, None]
-        across = across + (batch.pose[:, [0, 2], :, right] - batch.pose[:, [0, 2], :, left]) * both
+    left, right = skeleton.index("left_hip", "right_hip")
+    both = (batch.joint_weight[:, :, [left, right]] > 0).all(dim=2).to(batch.pose.dtype)[:, None]
+    across = (batch.pose[:, [0, 2], :, right] - batch.pose[:, [0, 2], :, left]) * both
     if when == "walk":
         across = across.sum(dim=2, keepdim=True).expand_as(across)
     else:

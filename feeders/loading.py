@@ -4,20 +4,19 @@ A batch is a pure function of (config, seed, epoch, batch number), whatever the 
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import AfterValidator, Field
-from torch.utils.data import DataLoader, Dataset, Sampler
 from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
-from feeders.blended import Steps, read_blended
+from feeders.batch_loader import BatchLoader
+from feeders.blended import Steps
 from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
 from feeders.dataset import DataSet, canonical_split, split_index, usual_validation
 from feeders.demo import demo_data
@@ -29,6 +28,7 @@ from feeders.ntu import NTU60, NTU120
 from feeders.own import Field as SplitField
 from feeders.own import own_data
 from feeders.penn import PENN
+from feeders.reading import read_frames, read_resampled, read_stepped
 from feeders.skeletics import SKELETICS
 from feeders.skeleton import Skeleton
 from feeders.store import Store
@@ -52,8 +52,6 @@ from torchlight.seed import sample_seed
 from torchlight.task import Loaders
 
 logger = logging.getLogger(__name__)
-
-_META = ("subject", "camera", "setup", "replication", "frames")
 
 
 class ActionDataConfig(StrictConfig):
@@ -194,18 +192,16 @@ class Pipeline:
         grid = time_grid(lengths, data.frames, data.sampling, data.crop, seeds)
         if data.normalise != "none":
             whole = np.broadcast_to(np.arange(lengths.max()), (len(samples), lengths.max()))
-            return self._seen(self._normalised(self._read(samples, whole), samples, grid, seeds))
+            batch = read_frames(self.store, samples, whole, self.bodies)
+            return self._seen(self._normalised(batch, samples, grid, seeds))
         # Nothing below looks beyond the chosen frames, so only these are read; compiled in one pass where it can be.
         steps = self._steps(len(samples), seeds)
-        read = read_blended(self.store, self.skeleton, samples, grid, self.bodies, steps)
-        if read is None:
-            frames, grid = grid.packed()
-            batch = resample(self._read(samples, frames), grid)
-        else:
-            batch = self._batch(samples, *read, frame_mask=torch.from_numpy(np.ones(grid.low.shape, dtype=bool)))
-            if steps is not None:
-                return batch
-        return self._seen(self._move(batch, seeds))
+        if steps is not None:
+            stepped = read_stepped(self.store, self.skeleton, samples, grid, self.bodies, steps)
+            if stepped is not None:
+                return stepped
+        read = read_resampled(self.store, self.skeleton, samples, grid, self.bodies)
+        return self._seen(self._move(read, seeds))
 
     def _steps(self, clips: int, seeds: np.ndarray | None) -> Steps | None:
         """What `_move` and `_seen` do, for the compiled way; None where they do more than it knows."""
@@ -244,39 +240,8 @@ class Pipeline:
         batch = align(centre(batch, self.skeleton.origin, self.data.centre), self.skeleton, self.data.align)
         return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
 
-    def _read(self, samples: np.ndarray, frames: np.ndarray) -> SkeletonBatch:
-        read = self.store.gather(samples, frames, self.bodies)
-        pose = torch.from_numpy(read.pose).permute(0, 4, 1, 3, 2).contiguous()
-        weight = (
-            torch.from_numpy(read.present)[..., None]
-            if read.joint_weight is None
-            else torch.from_numpy(read.joint_weight)
-        )
-        weight = weight.float().transpose(2, 3).expand(-1, -1, pose.shape[3], -1).contiguous()
-        is_inside = torch.from_numpy(frames < self.store.index.frames[samples][:, None])
-        return self._batch(samples, pose, weight, (weight > 0).flatten(1, 2).any(dim=1), is_inside)
 
-    def _batch(
-        self,
-        samples: np.ndarray,
-        pose: torch.Tensor,
-        weight: torch.Tensor,
-        body_mask: torch.Tensor,
-        frame_mask: torch.Tensor,
-    ) -> SkeletonBatch:
-        index = self.store.index
-        return SkeletonBatch(
-            pose=pose,
-            joint_weight=weight,
-            body_mask=body_mask,
-            frame_mask=frame_mask,
-            label=torch.from_numpy(index.label[samples]),
-            sample_id=tuple(index.sample_id[samples].tolist()),
-            meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in _META},
-        )
-
-
-class ClipLoader:
+class ClipLoader(BatchLoader):
     """Batches of one split on this process.
 
     Training epochs are shuffled and end with the last full batch, the same number on every process; a split smaller
@@ -286,6 +251,7 @@ class ClipLoader:
     def __init__(self, pipeline: Pipeline, samples: np.ndarray, batch_size: int, seed: int, is_training: bool) -> None:
         if batch_size < 1:
             raise ValueError(f"batch size: got {batch_size}, expected at least 1")
+        super().__init__(pipeline.data.workers)
         self._pipeline, self._samples, self._seed = pipeline, samples, seed
         self._batch_size, self._is_training = batch_size, is_training
         self._rank, self._world = rank(), world_size()
@@ -304,14 +270,6 @@ class ClipLoader:
 
     def __len__(self) -> int:
         return self._batches
-
-    def epoch(self, epoch: int, first_batch: int = 0) -> Iterator[SkeletonBatch]:
-        """Batches of an epoch from a position on."""
-        numbers = range(first_batch, len(self))
-        if self._pipeline.data.workers == 0:
-            return (self.batch(epoch, number) for number in numbers)
-        self._places.now = [(epoch, number) for number in numbers]
-        return iter(self._workers)
 
     def batch(self, epoch: int, number: int) -> SkeletonBatch:
         """One batch of one epoch."""
@@ -332,41 +290,3 @@ class ClipLoader:
             seed = sample_seed(self._seed, epoch, self._epoch_samples)
             self._shuffled = epoch, permutation(seed, self._epoch_samples)
         return self._shuffled[1]
-
-    @cached_property
-    def _places(self) -> "_Places":
-        return _Places()
-
-    @cached_property
-    def _workers(self) -> "DataLoader[SkeletonBatch]":
-        return DataLoader(
-            _Batches(self),
-            sampler=self._places,
-            batch_size=None,
-            num_workers=self._pipeline.data.workers,
-            persistent_workers=True,
-            # Its own generator: starting workers must not move the global one, on which dropout depends.
-            generator=torch.Generator(),
-        )
-
-
-class _Places(Sampler[tuple[int, int]]):
-    """The (epoch, batch) pairs that the worker processes fetch next."""
-
-    now: Sequence[tuple[int, int]] = ()
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return iter(self.now)
-
-    def __len__(self) -> int:
-        return len(self.now)
-
-
-class _Batches(Dataset[SkeletonBatch]):
-    """A loader's batches by (epoch, batch), for worker processes."""
-
-    def __init__(self, loader: ClipLoader) -> None:
-        self._loader = loader
-
-    def __getitem__(self, place: tuple[int, int]) -> SkeletonBatch:
-        return self._loader.batch(*place)

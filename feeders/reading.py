@@ -5,17 +5,29 @@ import torch
 from torch import Tensor
 
 from feeders.batch import SkeletonBatch
+from feeders.blended import Steps, read_blended
 from feeders.crop import TimeGrid, resample
+from feeders.skeleton import Skeleton
 from feeders.store import Store
 
-META = ("subject", "camera", "setup", "replication", "frames")
-"""The columns of the index that batches carry in ``meta``."""
+_META = ("subject", "camera", "setup", "replication", "frames")
 
 
-def read_resampled(store: Store, samples: np.ndarray, grid: TimeGrid, bodies: int) -> SkeletonBatch:
-    """Clips (N,) on a time grid."""
+def read_resampled(store: Store, skeleton: Skeleton, samples: np.ndarray, grid: TimeGrid, bodies: int) -> SkeletonBatch:
+    """Clips (N,) on a time grid; compiled in one pass where it can be."""
+    read = read_stepped(store, skeleton, samples, grid, bodies, None)
+    if read is not None:
+        return read
     frames, packed = grid.packed()
     return resample(read_frames(store, samples, frames, bodies), packed)
+
+
+def read_stepped(
+    store: Store, skeleton: Skeleton, samples: np.ndarray, grid: TimeGrid, bodies: int, steps: Steps | None
+) -> SkeletonBatch | None:
+    """Clips (N,) on a time grid after the steps, if any; None where `feeders.blended.read_blended` is."""
+    read = read_blended(store, skeleton, samples, grid, bodies, steps)
+    return None if read is None else _as_batch(store, samples, *read, torch.from_numpy(np.ones(grid.low.shape, bool)))
 
 
 def read_frames(store: Store, samples: np.ndarray, frames: np.ndarray, bodies: int) -> SkeletonBatch:
@@ -27,13 +39,12 @@ def read_frames(store: Store, samples: np.ndarray, frames: np.ndarray, bodies: i
     )
     weight = weight.float().transpose(2, 3).expand(-1, -1, pose.shape[3], -1).contiguous()
     is_inside = torch.from_numpy(frames < store.index.frames[samples][:, None])
-    return as_batch(store, samples, pose, weight, (weight > 0).flatten(1, 2).any(dim=1), is_inside)
+    return _as_batch(store, samples, pose, weight, (weight > 0).flatten(1, 2).any(dim=1), is_inside)
 
 
-def as_batch(
+def _as_batch(
     store: Store, samples: np.ndarray, pose: Tensor, weight: Tensor, body_mask: Tensor, frame_mask: Tensor
 ) -> SkeletonBatch:
-    """What was read of clips, with their names and columns."""
     index = store.index
     return SkeletonBatch(
         pose=pose,
@@ -42,5 +53,5 @@ def as_batch(
         frame_mask=frame_mask,
         label=torch.from_numpy(index.label[samples]),
         sample_id=tuple(index.sample_id[samples].tolist()),
-        meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in META},
+        meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in _META},
     )

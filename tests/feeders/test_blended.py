@@ -7,6 +7,7 @@ import torch
 from feeders.blended import read_blended
 from feeders.crop import CropConfig, resample, time_grid
 from feeders.loading import ActionDataConfig, Pipeline
+from feeders.reading import read_frames
 from feeders.skeleton import NTU25
 from feeders.store import Recording, Store, Track
 
@@ -34,12 +35,11 @@ def test_one_compiled_pass_is_reading_and_resampling(
 ) -> None:
     pytest.importorskip("numba")
     store = write_store(ragged(60))
-    pipeline = Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60"), bodies)
     samples = np.random.default_rng(1).permutation(len(store))[:40]
     for seeds in (None, np.arange(40, dtype=np.uint64)):
         grid = time_grid(store.index.frames[samples], 24, sampling, CropConfig(), seeds)
         frames, packed = grid.packed()
-        steps = resample(pipeline._read(samples, frames), packed)
+        steps = resample(read_frames(store, samples, frames, bodies), packed)
         blended = read_blended(store, NTU25, samples, grid, bodies, None)
         assert blended is not None
         pose, weight, body_mask = blended
