@@ -7,9 +7,9 @@ python main_gait.py --config RUN/config.yaml --phase identify [FILE ...]    # th
 """
 
 from recipes.gait import gait
-from torchlight.launch import launch
+from torchlight.chain import launch_chain
 
-RECIPE = gait("config/gait/demo.yaml", __doc__)
+CHAIN = gait("config/gait/demo.yaml", __doc__)
 
 if __name__ == "__main__":
-    launch(RECIPE)
+    launch_chain(CHAIN)

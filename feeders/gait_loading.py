@@ -284,17 +284,15 @@ class EvaluationWalks(BatchLoader):
 def _own_walkers(store: Store, data: GaitDataConfig) -> DataSet:
     """The facts of a store of one's own, people told apart by their names."""
     names = store.header.class_names
-    unknown = sorted({*data.test_people, *data.validation_people} - set(names))
-    if unknown or not data.test_people:
-        raise ValueError(
-            f"data.test_people: got {unknown or 'nobody'}, expected some of {', '.join(names[:10])}"
-            f"{' …' if len(names) > 10 else ''}"
-        )
     pairs = set(zip(store.index.label.tolist(), store.index.subject.tolist(), strict=True))
-    subject = dict(pairs)
+    subject = {names[label]: subject for label, subject in pairs}
     if not len(pairs) == len(subject) == len(set(subject.values())):
         raise ValueError(f"{store.folder}: got classes that are not one subject each, expected identities as classes")
-    test, everyone = frozenset(subject[names.index(name)] for name in data.test_people), frozenset(subject.values())
+    unknown = sorted({*data.test_people, *data.validation_people} - set(subject))
+    if unknown or not data.test_people:
+        some = ", ".join(sorted(subject)[:10]) + (" …" if len(subject) > 10 else "")
+        raise ValueError(f"data.test_people: got {unknown or 'nobody'}, expected some of {some}")
+    test, everyone = frozenset(subject[name] for name in data.test_people), frozenset(subject.values())
     return DataSet(
         name=store.header.dataset,
         skeleton=skeleton_named(store.header.skeleton),
@@ -302,5 +300,5 @@ def _own_walkers(store: Store, data: GaitDataConfig) -> DataSet:
         protocols=MappingProxyType({"own": Protocol({"subject": everyone - test}, {"subject": test})}),
         root="",
         bodies=1,
-        validation_subjects=tuple(subject[names.index(name)] for name in data.validation_people),
+        validation_subjects=tuple(subject[name] for name in data.validation_people),
     )

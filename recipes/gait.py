@@ -1,172 +1,125 @@
-"""The recipe of gait: train and test retrieval, enrol people with names, and say who a walk may be of."""
+"""The recipe of gait, whole: pretraining by reconstruction where a config asks for it, retrieval, galleries."""
 
-import json
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import numpy as np
-
-from feeders.gait_loading import EvaluationWalks, GaitPipeline, gait_data_set
+from feeders.gait_loading import gait_data_set
 from feeders.skeleton import skeleton_named
-from feeders.walk_files import store_of_files
-from recipes.gait_retrieval import GaitRun, asked, gait_loaders, gait_metrics, gait_task, save_gait
-from torchlight.atomic import write_atomically
-from torchlight.distributed import barrier, is_main
-from torchlight.evaluation import predict
-from torchlight.gallery import Gallery, Match, Threshold, read_gallery, write_gallery
-from torchlight.launch import Recipe, Trained
-from torchlight.task import Prediction
+from model.encoders.build import EncoderConfig, build_encoder
+from model.encoders.contract import StagedEncoder
+from model.init_from import load_encoder
+from model.masking import MaskConfig
+from model.tasks.gait_retrieval import GaitRetrievalTask
+from model.tasks.reconstruction import ReconstructionTask, reconstruction_errors
+from recipes.gait_gallery import enrol, identify
+from recipes.gait_retrieval import GaitRun, WalksRun, gait_loaders, gait_metrics, gait_task, save_gait, seen_skeleton
+from torchlight.chain import Chain, Stage
+from torchlight.checkpoint import Checkpoint
+from torchlight.launch import Recipe
+from torchlight.task import Loaders, Metric
 
-_UNKNOWN = "unknown"
-_SHOWN = 20  # answers on the screen; the file has all
+
+class GaitReconstructionRun(WalksRun):
+    """One stage of pretraining, as a run of its own.
+
+    Args:
+        stage: of the encoder.
+        former: the stage whose encoder this one's begins with; its folder lies beside this one's.
+    """
+
+    encoder: EncoderConfig
+    mask: MaskConfig
+    stage: str
+    former: str | None
 
 
-def gait(default_config: str, description: str) -> Recipe[GaitRun]:
-    """The recipe behind the door.
+def gait(default_config: str, description: str) -> Chain[GaitRun]:
+    """The chain behind the door: ``pretrain`` in as many stages as are asked for, ``train``, and what comes after.
 
     Args:
         default_config: relative to the project's folder.
         description: what ``--help`` says.
     """
-    return Recipe(
+    return Chain(
         schema=GaitRun,
         default_config=Path(__file__).parent.parent / default_config,
-        phases=("train", "validate", "test"),
-        build_loaders=gait_loaders,
-        build_task=gait_task,
-        build_metrics=gait_metrics,
-        save=save_gait,
-        is_open_set=True,
-        own_phases={"enrol": enrol, "identify": identify},
+        phases=("pretrain", "train"),
+        stages=_stages,
+        tests=(*_RETRIEVAL.phases[1:], *_RETRIEVAL.own_phases),
         files_of={"enrol": "enrol.walks", "identify": "identify.walks"},
         description=description,
     )
 
 
-def enrol(trained: Trained[GaitRun]) -> None:
-    """Make the run's gallery: of the files asked for, else of the test split's gallery walks."""
-    run = trained.config
-    prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
-    if not is_main():
-        return barrier()
-    if unknown := sorted(set(run.enrol.leave_out) - set(names)):
-        raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
-    rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in run.enrol.leave_out]
-    gallery = Gallery(
-        names=tuple(names[row] for row in rows),
-        sample_id=tuple(prediction.sample_ids[row] for row in rows),
-        embedding=prediction.outputs["embedding"].numpy()[rows],
-        present=prediction.outputs["present"].numpy()[rows],
-        distance=run.retrieval.distance,
-        checkpoint_sha=trained.sha,
-        threshold=_threshold(trained),
-        config=trained.checkpoint.config,
-        facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
-    )
-    write_gallery(trained.run_dir.gallery, gallery)
-    people = len(set(gallery.names))
-    _say(f"enrolled {people} people by {len(rows)} walks in {trained.run_dir.gallery}; {_told(gallery.threshold)}")
-    return barrier()
+def _stages(run: GaitRun) -> Sequence[Stage[GaitReconstructionRun] | Stage[GaitRun]]:
+    names = _pretrained(run)
+    return [
+        *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, name, names)) for name in names),
+        Stage("finetune", "train", _RETRIEVAL, run, is_alone=not names),
+    ]
 
 
-def identify(trained: Trained[GaitRun]) -> None:
-    """Say who is seen in the files asked for, else in the test split's probes: the nearest people, or nobody known."""
-    run = trained.config
-    path = run.identify.gallery or trained.run_dir.gallery
-    gallery = read_gallery(path)
-    gallery.refuse_others(trained.sha, str(path))
-    prediction, names, is_probe = _walks(trained, run.identify.walks, "probes")
-    if not is_main():
-        return barrier()
-    rows = np.flatnonzero(is_probe)
-    embedding, present = (prediction.outputs[name].numpy()[rows] for name in ("embedding", "present"))
-    nearest = gallery.nearest(embedding, present, run.identify.people, run.identify.index)
-    answers = [_answer(gallery, matches) for matches in nearest]
-    walks = [prediction.sample_ids[row] for row in rows]
-    _say(f"{len(walks)} walks, {len(set(gallery.names))} people in {path}; {_told(gallery.threshold)}")
-    kept = trained.run_dir.root / "identified.jsonl"
-    each = zip(walks, answers, nearest, strict=True)
-    lines = [{"walk": walk, "answer": answer, "nearest": list(map(asdict, found))} for walk, answer, found in each]
-    write_atomically(kept, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    width, wide = max(map(len, walks)), max(map(len, answers))
-    for walk, answer, matches in list(zip(walks, answers, nearest, strict=True))[:_SHOWN]:
-        found = ", ".join(f"{match.name} {match.distance:.4f}" for match in matches)
-        _say(f"{walk:<{width}}  {answer:<{wide}}  nearest: {found or 'nobody with a part in common'}")
-    if len(walks) > _SHOWN:
-        _say(f"... all of them in {kept}")
-    if not run.identify.walks:
-        _say(_summary(answers, [names[row] for row in rows], set(gallery.names)))
-    return barrier()
+def _pretrained(run: GaitRun) -> tuple[str, ...]:
+    """The stages of pretraining, in order."""
+    if run.pretrain is None or run.init_from is not None:
+        return ()
+    encoder = build_encoder(run.model.encoder, seen_skeleton(run.data, gait_data_set(run.data).skeleton), bodies=1)
+    return encoder.stages if isinstance(encoder, StagedEncoder) else ()
 
 
-def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple[Prediction, list[str], np.ndarray]:
-    """Embeddings, whose walks these are said to be, and (N,) bool which count: files all, else a protocol's side."""
-    run, precision = trained.config, trained.config.train.precision
-    if not files:
-        prediction = predict(trained.task, trained.loaders.evaluation["test"], side, trained.device, precision)
-        test = asked(trained.loaders, "test")
-        counts = np.zeros(len(prediction), dtype=np.bool_)
-        counts[test.order(prediction)[getattr(test.protocols[0], side)]] = True
-        names = trained.loaders.extra["identities"]
-    else:
-        with TemporaryDirectory() as folder:
-            store = store_of_files(_layout(run), files, Path(folder))
-            if store.header.skeleton != trained.loaders.skeleton:
-                raise ValueError(
-                    f"{files[0]}: got walks of {store.header.skeleton}, expected {trained.loaders.skeleton} as learned"
-                )
-            pipeline = GaitPipeline(store, skeleton_named(store.header.skeleton), run.data)
-            loader = EvaluationWalks(pipeline, np.arange(len(store)), run.train.evaluation_batch_size)
-            prediction = predict(trained.task, loader, side, trained.device, precision)
-        counts, names = np.ones(len(prediction), dtype=np.bool_), store.header.class_names
-    return prediction, [names[label] for label in prediction.labels.tolist()], counts
-
-
-def _layout(run: GaitRun) -> str:
-    """Whose layout files have: the data set's."""
-    return gait_data_set(run.data).name if run.data.dataset == "store" else run.data.dataset
-
-
-def _threshold(trained: Trained[GaitRun]) -> Threshold | None:
-    """What was fixed on validation people, where some were held out, for the distance that it was fixed for."""
-    numbers = trained.task.state_dict()["calibrated"].tolist()
-    learned = trained.checkpoint.config["retrieval"]["distance"]
-    if np.isnan(numbers[0]) or learned != trained.config.retrieval.distance:
-        return None
-    distance, false_alarms, detected, probes, people = numbers
-    return Threshold(distance, false_alarms, detected, int(probes), int(people))
-
-
-def _told(threshold: Threshold | None) -> str:
-    if threshold is None:
-        return "nobody is called a stranger, as no threshold was fixed: train with validation people for one"
-    return (
-        f"beyond {threshold.distance:.4f} nobody is known: this found {100 * threshold.detected:.1f} % of "
-        f"{threshold.probes} walks of {threshold.people} validation people, and took "
-        f"{100 * threshold.false_alarms:.1f} % of them for somebody else when their own person was not enrolled"
+def _stage_run(run: GaitRun, name: str, names: Sequence[str]) -> GaitReconstructionRun:
+    assert run.pretrain is not None
+    place = names.index(name)
+    return GaitReconstructionRun(
+        work_dir=run.work_dir,
+        seed=run.seed,
+        device=run.device,
+        deterministic=run.deterministic,
+        train=run.pretrain.train,
+        data=run.data,
+        walks_each=run.walks_each,
+        encoder=run.model.encoder,
+        mask=run.pretrain.mask,
+        stage=name,
+        former=names[place - 1] if place else None,
     )
 
 
-def _answer(gallery: Gallery, matches: Sequence[Match]) -> str:
-    return _UNKNOWN if gallery.is_stranger(matches) or not matches else matches[0].name
+def _reconstruction(run: GaitReconstructionRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ReconstructionTask:
+    skeleton = skeleton_named(loaders.skeleton)
+    encoder = build_encoder(run.encoder, seen_skeleton(run.data, skeleton), bodies=1)
+    assert isinstance(encoder, StagedEncoder)
+    if checkpoint is None and run.former is not None:
+        load_encoder(encoder, Path(run.work_dir).parent / run.former, skeleton)
+    return ReconstructionTask(encoder, run.stage, run.mask, {"skeleton": skeleton.name})
 
 
-def _summary(answers: Sequence[str], truth: Sequence[str], enrolled: set[str]) -> str:
-    """How many walks of enrolled people, and of strangers, were told right."""
-    of_enrolled = [(answer, name) for answer, name in zip(answers, truth, strict=True) if name in enrolled]
-    of_strangers = [answer for answer, name in zip(answers, truth, strict=True) if name not in enrolled]
-    found = sum(answer == name for answer, name in of_enrolled)
-    unknown = sum(answer == _UNKNOWN for answer, _ in of_enrolled)
-    return (
-        f"of {len(of_enrolled)} walks of people enrolled {found} were found, {unknown} called unknown and "
-        f"{len(of_enrolled) - found - unknown} taken for another; of {len(of_strangers)} walks of strangers "
-        f"{of_strangers.count(_UNKNOWN)} were called unknown"
-    )
+def _reconstruction_metrics(run: GaitReconstructionRun, loaders: Loaders) -> Sequence[Metric]:
+    return [reconstruction_errors]
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+def _retrieval(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
+    stages = _pretrained(run)
+    former = Path(run.work_dir).parent / stages[-1] if stages else run.init_from
+    return gait_task(run.model_copy(update={"init_from": former}), loaders, checkpoint)
+
+
+_RECONSTRUCTION = Recipe(
+    schema=GaitReconstructionRun,
+    default_config=Path(),
+    phases=("train",),
+    build_loaders=gait_loaders,
+    build_task=_reconstruction,
+    build_metrics=_reconstruction_metrics,
+)
+_RETRIEVAL = Recipe(
+    schema=GaitRun,
+    default_config=Path(),
+    phases=("train", "validate", "test"),
+    build_loaders=gait_loaders,
+    build_task=_retrieval,
+    build_metrics=gait_metrics,
+    save=save_gait,
+    is_open_set=True,
+    own_phases={"enrol": enrol, "identify": identify},
+)

@@ -11,11 +11,12 @@ from pydantic import Field
 
 from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders
 from feeders.gait_protocols import protocols_of, walks_of
-from feeders.skeleton import skeleton_named
+from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder
 from model.metric_losses import GaitLossConfig
 from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
+from recipes.bpmt import PretrainConfig
 from torchlight.arrays import matching_order
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig, StrictConfig
@@ -84,25 +85,35 @@ class IdentifyConfig(StrictConfig):
     index: Index = "exact"
 
 
-class GaitRun(RunConfig):
-    """One gait run: its walks, the network, the losses, the comparison, the gallery.
+class WalksRun(RunConfig):
+    """Whatever learns from walks.
 
     Args:
         walks_each: K of a training batch of ``train.batch_size`` walks.
+    """
+
+    data: GaitDataConfig
+    walks_each: int = Field(default=4, ge=2)
+
+
+class GaitRun(WalksRun):
+    """One gait run: its walks, the network, the losses, the comparison, the gallery.
+
+    Args:
         init_from: a run folder or checkpoint (of actions, of a pretraining stage, of gait) whose encoder this one's
             begins with; None begins from nothing.
+        pretrain: by reconstruction; None, an encoder without stages, or ``init_from`` begins with retrieval.
     """
 
     after_training: ClassVar[tuple[str, ...]] = ("enrol.", "identify.")
 
-    data: GaitDataConfig
     model: GaitNetConfig = GaitNetConfig()
     loss: GaitLossConfig = GaitLossConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     enrol: EnrolConfig = EnrolConfig()
     identify: IdentifyConfig = IdentifyConfig()
-    walks_each: int = Field(default=4, ge=2)
     init_from: Path | None = None
+    pretrain: PretrainConfig | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +153,7 @@ class SplitMetrics:
         return metrics(prediction)
 
 
-def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
+def gait_loaders(run: WalksRun, phases: Sequence[str]) -> Loaders:
     """The walks of the splits that some phases need."""
     if run.train.batch_size % run.walks_each:
         raise ValueError(
@@ -157,6 +168,11 @@ def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
     )
 
 
+def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:
+    """The skeleton as a network sees it: with as many coordinates as the inputs have channels."""
+    return replace(skeleton, coordinates=len(data.inputs) * skeleton.coordinates)
+
+
 def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     skeleton = skeleton_named(loaders.skeleton)
@@ -164,8 +180,7 @@ def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         model=run.model,
         loss=run.loss,
         is_cosine=run.retrieval.distance.endswith("cosine"),
-        # A network sees as many coordinates as its inputs have channels.
-        skeleton=replace(skeleton, coordinates=loaders.extra["channels"]),
+        skeleton=seen_skeleton(run.data, skeleton),
         learned=loaders.class_names if checkpoint is None else checkpoint.class_names,
         bodies=1,
         calibration=_calibration(run, loaders),

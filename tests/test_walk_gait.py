@@ -146,3 +146,19 @@ def test_bad_input_is_one_clear_line(cache: Path, run: Path, tmp_path: Path, wor
     assert line.startswith("error: ")
     assert says in line
     assert "Traceback" not in done.stderr
+
+
+def test_tlca_is_pretrained_by_reconstruction_and_then_finds_people(cache: Path, tmp_path: Path) -> None:
+    sizes = "{name: tlca, width: 8, heads: 2, layers: 1, ffn: 1, t1: frozen}"
+    stage = "{epochs: 1, batch_size: 8, optimiser: {name: adam, lr: 1.0e-3}}"
+    words = (f"model.encoder={sizes}", "model.parts=whole", "data.inputs=[joint, bone]", f"pretrain.train={stage}")
+    plain = [word for word in SMALL if not word.startswith("model.encoder")]
+    environment = {**os.environ, "PARTCLIP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    start = [sys.executable, "main_gait.py", "--config", "config/gait/demo.yaml", "--work-dir", str(tmp_path / "run")]
+    phases = ["--device", "cpu", "--phase", "pretrain", "train", "test"]
+    done = subprocess.run(
+        [*start, *phases, *plain, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the encoder starts from" in done.stderr
+    assert read_embeddings(tmp_path / "run/finetune/embeddings/test.npz").embedding.shape == (4 * WALKS, 1, 8)

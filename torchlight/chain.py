@@ -2,8 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -20,7 +20,6 @@ from torchlight.run_dir import RunDir
 from torchlight.yaml_tree import override_tree
 
 R = TypeVar("R", bound=RunConfig)
-_TESTS = ("validate", "test")
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,14 @@ class Stage(Generic[R]):
         phase: the phase of the chain that it belongs to.
         recipe: its task starts from the former stage's folder, beside its own, unless it goes on from a checkpoint.
         config: the chain sets its ``work_dir`` and ``phases``.
+        is_alone: there is no other stage, and its folder is the chain's own.
     """
 
     name: str
     phase: str
     recipe: Recipe[R]
     config: R
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,18 @@ class Chain(Generic[R]):
     Args:
         schema: the config of the whole; default_config: the file used when neither ``--config`` nor a run folder that
             holds a ``config.yaml`` is given.
-        phases: those of the stages; ``validate``, ``test`` (of the last stage) and ``all`` are offered beside them.
+        phases: those of the stages; ``all`` of them and a test are offered beside them.
         stages: what a config asks for, in order.
+        tests: phases of the last stage's recipe that come after its training.
+        files_of: as of a `Recipe`, for these.
     """
 
     schema: type[R]
     default_config: Path
     phases: tuple[str, ...]
     stages: Callable[[R], Sequence[Stage[Any]]]
+    tests: tuple[str, ...] = ("validate", "test")
+    files_of: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
 
 
@@ -69,17 +74,17 @@ def run_chain(chain: Chain[R], argv: Sequence[str]) -> int:
 
 
 def _start(chain: Chain[R], argv: Sequence[str]) -> int:
-    offered = (*chain.phases, *_TESTS, "all")
-    command = parse_command(argv, offered, chain.description)
+    offered = (*chain.phases, *chain.tests, "all")
+    command = parse_command(argv, offered, chain.description, chain.files_of)
     config = load_config(chain.schema, command.configs or [_usual_config(chain, command)], command.overrides)
     if unknown := [phase for phase in config.phases if phase not in offered]:
         raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(offered)}")
     stages = chain.stages(config)
     existing = tuple(dict.fromkeys(stage.phase for stage in stages))
     phases = (*existing, "test") if "all" in config.phases else config.phases
-    if absent := [phase for phase in phases if phase not in (*existing, *_TESTS)]:
+    if absent := [phase for phase in phases if phase not in (*existing, *chain.tests)]:
         raise ValueError(
-            f"phases: got {absent[0]!r}, expected some of {', '.join((*existing, *_TESTS))}; "
+            f"phases: got {absent[0]!r}, expected some of {', '.join((*existing, *chain.tests))}; "
             f"this config has no stage to {absent[0]}"
         )
     return on_devices(config.device, partial(_run_stages, stages, phases, config, command))
@@ -96,13 +101,15 @@ def _run_stages(
 ) -> int:
     root = RunDir(Path(config.work_dir))
     is_trained = [stage.phase in phases for stage in stages]
-    tests = tuple(phase for phase in phases if phase in _TESTS)
+    tests = tuple(phase for phase in phases if phase not in {stage.phase for stage in stages})
     if any(is_trained) and command.weights is not None:
         raise ValueError("--weights: got it with a training, expected it with a test alone; see the config's init_from")
     if command.resume not in (None, "auto"):
         raise ValueError(f"--resume: got {command.resume}, expected auto: each stage goes on from its own folder")
     stages = [
-        replace(stage, config=stage.config.model_copy(update={"work_dir": str(root.root / stage.name)}))
+        stage
+        if stage.is_alone
+        else replace(stage, config=stage.config.model_copy(update={"work_dir": str(root.root / stage.name)}))
         for stage in stages
     ]
     for stage, is_made, is_next_made in zip(stages, is_trained, is_trained[1:], strict=False):
@@ -110,7 +117,7 @@ def _run_stages(
             refuse_another_run(stage.config, _finished(stage, config, command), stage.config.work_dir)
     if tests and not is_trained[-1] and command.weights is None:
         _finished(stages[-1], config, command)
-    if any(is_trained) and is_main():
+    if any(is_trained) and is_main() and not stages[-1].is_alone:
         root.root.mkdir(parents=True, exist_ok=True)
         write_atomically(root.config, dump_config(config).encode())
     for stage, is_made in zip(stages, is_trained, strict=True):

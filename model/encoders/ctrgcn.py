@@ -310,8 +310,8 @@ class _GraphLayer(nn.Module):
     def __init__(self, inputs: int, outputs: int, graph: Tensor) -> None:
         super().__init__()
         subsets = len(graph)
-        # CTR-GCN: an eighth of the channels relate, but 8 where the input is raw coordinates (2 in an image: ours).
-        self.relation_channels = 8 if inputs in (2, 3, 9) else inputs // 8
+        # CTR-GCN: an eighth of the channels relate, but 8 where the input is raw coordinates, as of several inputs.
+        self.relation_channels = 8 if inputs % 8 else inputs // 8
         self.adjacency = nn.Parameter(graph.clone())
         self.relation_strength = nn.Parameter(torch.zeros(1))
         self.query = _linear(inputs, self.relation_channels, copies=subsets)

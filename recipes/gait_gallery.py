@@ -1,0 +1,150 @@
+"""What a trained gait network is used for: enrol people with names, and say who a walk may be of."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from feeders.gait_loading import EvaluationWalks, GaitPipeline, gait_data_set
+from feeders.skeleton import skeleton_named
+from feeders.walk_files import store_of_files
+from recipes.gait_retrieval import GaitRun, asked
+from torchlight.atomic import write_atomically
+from torchlight.distributed import barrier, is_main
+from torchlight.evaluation import predict
+from torchlight.gallery import Gallery, Match, Threshold, read_gallery, write_gallery
+from torchlight.launch import Trained
+from torchlight.task import Prediction
+
+_UNKNOWN = "unknown"
+_SHOWN = 20  # answers on the screen; the file has all
+
+
+def enrol(trained: Trained[GaitRun]) -> None:
+    """Make the run's gallery: of the files asked for, else of the test split's gallery walks."""
+    run = trained.config
+    prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
+    if not is_main():
+        return barrier()
+    if unknown := sorted(set(run.enrol.leave_out) - set(names)):
+        raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
+    rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in run.enrol.leave_out]
+    gallery = Gallery(
+        names=tuple(names[row] for row in rows),
+        sample_id=tuple(prediction.sample_ids[row] for row in rows),
+        embedding=prediction.outputs["embedding"].numpy()[rows],
+        present=prediction.outputs["present"].numpy()[rows],
+        distance=run.retrieval.distance,
+        checkpoint_sha=trained.sha,
+        threshold=_threshold(trained),
+        config=trained.checkpoint.config,
+        facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
+    )
+    write_gallery(trained.run_dir.gallery, gallery)
+    people = len(set(gallery.names))
+    _say(f"enrolled {people} people by {len(rows)} walks in {trained.run_dir.gallery}; {_told(gallery.threshold)}")
+    return barrier()
+
+
+def identify(trained: Trained[GaitRun]) -> None:
+    """Say who is seen in the files asked for, else in the test split's probes: the nearest people, or nobody known."""
+    run = trained.config
+    path = run.identify.gallery or trained.run_dir.gallery
+    gallery = read_gallery(path)
+    gallery.refuse_others(trained.sha, str(path))
+    prediction, names, is_probe = _walks(trained, run.identify.walks, "probes")
+    if not is_main():
+        return barrier()
+    rows = np.flatnonzero(is_probe)
+    embedding, present = (prediction.outputs[name].numpy()[rows] for name in ("embedding", "present"))
+    nearest = gallery.nearest(embedding, present, run.identify.people, run.identify.index)
+    answers = [_answer(gallery, matches) for matches in nearest]
+    walks = [prediction.sample_ids[row] for row in rows]
+    _say(f"{len(walks)} walks, {len(set(gallery.names))} people in {path}; {_told(gallery.threshold)}")
+    kept = trained.run_dir.root / "identified.jsonl"
+    each = zip(walks, answers, nearest, strict=True)
+    lines = [{"walk": walk, "answer": answer, "nearest": list(map(asdict, found))} for walk, answer, found in each]
+    write_atomically(kept, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    width, wide = max(map(len, walks)), max(map(len, answers))
+    for walk, answer, matches in list(zip(walks, answers, nearest, strict=True))[:_SHOWN]:
+        found = ", ".join(f"{match.name} {match.distance:.4f}" for match in matches)
+        _say(f"{walk:<{width}}  {answer:<{wide}}  nearest: {found or 'nobody with a part in common'}")
+    if len(walks) > _SHOWN:
+        _say(f"... all of them in {kept}")
+    if not run.identify.walks:
+        _say(_summary(answers, [names[row] for row in rows], set(gallery.names)))
+    return barrier()
+
+
+def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple[Prediction, list[str], np.ndarray]:
+    """Embeddings, whose walks these are said to be, and (N,) bool which count: files all, else a protocol's side."""
+    run, precision = trained.config, trained.config.train.precision
+    if not files:
+        prediction = predict(trained.task, trained.loaders.evaluation["test"], side, trained.device, precision)
+        test = asked(trained.loaders, "test")
+        counts = np.zeros(len(prediction), dtype=np.bool_)
+        counts[test.order(prediction)[getattr(test.protocols[0], side)]] = True
+        names = trained.loaders.extra["identities"]
+    else:
+        with TemporaryDirectory() as folder:
+            store = store_of_files(_layout(run), files, Path(folder))
+            if store.header.skeleton != trained.loaders.skeleton:
+                raise ValueError(
+                    f"{files[0]}: got walks of {store.header.skeleton}, expected {trained.loaders.skeleton} as learned"
+                )
+            pipeline = GaitPipeline(store, skeleton_named(store.header.skeleton), run.data)
+            loader = EvaluationWalks(pipeline, np.arange(len(store)), run.train.evaluation_batch_size)
+            prediction = predict(trained.task, loader, side, trained.device, precision)
+        counts, names = np.ones(len(prediction), dtype=np.bool_), store.header.class_names
+    return prediction, [names[label] for label in prediction.labels.tolist()], counts
+
+
+def _layout(run: GaitRun) -> str:
+    """Whose layout files have: the data set's."""
+    return gait_data_set(run.data).name if run.data.dataset == "store" else run.data.dataset
+
+
+def _threshold(trained: Trained[GaitRun]) -> Threshold | None:
+    """What was fixed on validation people, where some were held out, for the distance that it was fixed for."""
+    numbers = trained.task.state_dict()["calibrated"].tolist()
+    learned = trained.checkpoint.config["retrieval"]["distance"]
+    if np.isnan(numbers[0]) or learned != trained.config.retrieval.distance:
+        return None
+    distance, false_alarms, detected, probes, people = numbers
+    return Threshold(distance, false_alarms, detected, int(probes), int(people))
+
+
+def _told(threshold: Threshold | None) -> str:
+    if threshold is None:
+        return "nobody is called a stranger, as no threshold was fixed: train with validation people for one"
+    return (
+        f"beyond {threshold.distance:.4f} nobody is known: this found {100 * threshold.detected:.1f} % of "
+        f"{threshold.probes} walks of {threshold.people} validation people, and took "
+        f"{100 * threshold.false_alarms:.1f} % of them for somebody else when their own person was not enrolled"
+    )
+
+
+def _answer(gallery: Gallery, matches: Sequence[Match]) -> str:
+    return _UNKNOWN if gallery.is_stranger(matches) or not matches else matches[0].name
+
+
+def _summary(answers: Sequence[str], truth: Sequence[str], enrolled: set[str]) -> str:
+    """How many walks of enrolled people, and of strangers, were told right."""
+    of_enrolled = [(answer, name) for answer, name in zip(answers, truth, strict=True) if name in enrolled]
+    of_strangers = [answer for answer, name in zip(answers, truth, strict=True) if name not in enrolled]
+    found = sum(answer == name for answer, name in of_enrolled)
+    unknown = sum(answer == _UNKNOWN for answer, _ in of_enrolled)
+    return (
+        f"of {len(of_enrolled)} walks of people enrolled {found} were found, {unknown} called unknown and "
+        f"{len(of_enrolled) - found - unknown} taken for another; of {len(of_strangers)} walks of strangers "
+        f"{of_strangers.count(_UNKNOWN)} were called unknown"
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
