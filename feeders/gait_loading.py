@@ -292,6 +292,8 @@ def _own_walkers(store: Store, data: GaitDataConfig) -> DataSet:
     if unknown or not data.test_people:
         some = ", ".join(sorted(subject)[:10]) + (" …" if len(subject) > 10 else "")
         raise ValueError(f"data.test_people: got {unknown or 'nobody'}, expected some of {some}")
+    if both := sorted({*data.test_people} & {*data.validation_people}):
+        raise ValueError(f"data.validation_people: got {both}, who are tested on, expected others")
     test, everyone = frozenset(subject[name] for name in data.test_people), frozenset(subject.values())
     return DataSet(
         name=store.header.dataset,

@@ -34,6 +34,19 @@ class Walk:
     setup: int = -1
     replication: int = -1
 
+    def recording(self, name: str, track: Track) -> Recording:
+        """The walk as a clip that ends with its last frame."""
+        return Recording(
+            sample_id=name,
+            label=self.label,
+            frames=int(track.frames[-1]) + 1,
+            bodies=(track,),
+            subject=self.subject,
+            camera=self.camera,
+            setup=self.setup,
+            replication=self.replication,
+        )
+
 
 def read_detections(name: str, walk: Walk, numbers: np.ndarray, people: np.ndarray) -> Reading:
     """One walk of all that was detected in its frames.
@@ -66,17 +79,7 @@ def read_detections(name: str, walk: Walk, numbers: np.ndarray, people: np.ndarr
         notes.append(GAPS)
     person = people[order[chosen]]
     track = Track(frames - frames[0], person[:, :, :2], person[:, :, 2].clip(max=1.0))
-    recording = Recording(
-        sample_id=name,
-        label=walk.label,
-        frames=int(frames[-1] - frames[0] + 1),
-        bodies=(track,),
-        subject=walk.subject,
-        camera=walk.camera,
-        setup=walk.setup,
-        replication=walk.replication,
-    )
-    return Reading(recording, tuple(notes))
+    return Reading(walk.recording(name, track), tuple(notes))
 
 
 def frame_number(file: str, suffix: str) -> int:

@@ -6,8 +6,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from feeders.kinect_gait import KINECT_GAIT, PEOPLE
+from feeders.prepare.detections import Walk
 from feeders.prepare.source import RawSource, Reading
-from feeders.store import Recording, Track
+from feeders.store import Track
 
 # The file's order of joints, and our names of them.
 _JOINTS = {
@@ -53,10 +54,8 @@ def read(name: str, content: bytes) -> Reading:
         joints = np.array([line[1:] for line in cells], dtype=np.float32).reshape(-1, len(_JOINTS), 3)
     except ValueError as error:
         raise ValueError(f"{name}: got coordinates that are not numbers ({error})") from error
-    track = Track(np.arange(len(joints)), joints[:, _ORDER])
-    return Reading(
-        Recording(name, person - 1, len(joints), (track,), subject=person, camera=0, setup=0, replication=walk)
-    )
+    columns = Walk(person - 1, person, camera=0, setup=0, replication=walk)
+    return Reading(columns.recording(name, Track(np.arange(len(joints)), joints[:, _ORDER])))
 
 
 def _name(path: PurePosixPath) -> str:

@@ -8,7 +8,7 @@ the places of their names among all, sorted; replication is the last number in t
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from feeders.prepare.gait_trees import last_three
 from feeders.prepare.raw_files import files_at
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
 from feeders.skeleton import COCO17, OPENPOSE18, SKELETONS, Skeleton
-from feeders.store import Recording, Track
+from feeders.store import Track
 
 _CELL = re.compile(r"(\w+)_(x|y|z|conf)")
 _PICKLED = "pkl:"
@@ -57,19 +57,15 @@ def complete(source: RawSource, places: Sequence[Path], items: Sequence[RawItem]
     identities, cameras, conditions = (tuple(sorted({fields[column] for fields in named})) for column in range(3))
     skeleton, units = _first_skeleton(items)
     facts = replace(source.dataset, class_names=identities, skeleton=skeleton, units=units)
-    columns = {name: tuple(places) for name, places in zip(_COLUMNS, (identities, cameras, conditions), strict=True)}
-    return replace(source, dataset=facts, read=partial(read, skeleton, columns))
+    return replace(source, dataset=facts, read=partial(read, skeleton, (identities, cameras, conditions)))
 
 
-_COLUMNS = ("identity", "camera", "condition")
-
-
-def read(skeleton: Skeleton, known: Mapping[str, Sequence[str]], name: str, content: bytes) -> Reading:
+def read(skeleton: Skeleton, known: Sequence[Sequence[str]], name: str, content: bytes) -> Reading:
     """One walk; ``known`` has the sorted names of identities, cameras and conditions."""
     fields = fields_of(name)
     if not fields[0]:
         raise ValueError(f"{name}: got a path that says no identity, expected {_LAYOUT}")
-    label, camera, condition = (known[column].index(field) for column, field in zip(_COLUMNS, fields, strict=False))
+    label, camera, condition = (names.index(field) for names, field in zip(known, fields[:3], strict=True))
     digits = re.findall(r"\d+", fields[3])
     walk = Walk(label, label, camera, setup=condition, replication=int(digits[-1]) if digits else -1)
     if name.startswith(_PICKLED):
@@ -77,11 +73,11 @@ def read(skeleton: Skeleton, known: Mapping[str, Sequence[str]], name: str, cont
     numbers, joints, weight = _table(skeleton, name, content)
     if skeleton.coordinates == 2:
         return read_detections(name, walk, numbers, np.concatenate([joints, weight[..., None]], axis=2))
-    return Reading(_in_space(name, walk, numbers, joints, weight))
+    return Reading(walk.recording(name, _in_space(name, numbers, joints, weight)))
 
 
-def _in_space(name: str, walk: Walk, numbers: np.ndarray, joints: np.ndarray, weight: np.ndarray) -> Recording:
-    """One walk in 3D, where there is one person in every frame."""
+def _in_space(name: str, numbers: np.ndarray, joints: np.ndarray, weight: np.ndarray) -> Track:
+    """The walker in 3D, where there is one person in every frame."""
     order = np.argsort(numbers, kind="stable")
     order = order[weight[order].max(axis=1) > 0]
     if not len(order):
@@ -89,12 +85,7 @@ def _in_space(name: str, walk: Walk, numbers: np.ndarray, joints: np.ndarray, we
     frames = numbers[order] - numbers[order][0]
     if (frames[1:] == frames[:-1]).any():
         raise ValueError(f"{name}: got a frame twice, expected one person in each; keep the walker alone")
-    track = Track(frames, joints[order], weight[order].clip(max=1.0))
-    return Recording(name, walk.label, int(frames[-1]) + 1, (track,), **_columns(walk))
-
-
-def _columns(walk: Walk) -> dict[str, int]:
-    return {name: getattr(walk, name) for name in ("subject", "camera", "setup", "replication")}
+    return Track(frames, joints[order], weight[order].clip(max=1.0))
 
 
 def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -107,6 +98,8 @@ def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, n
     try:
         rows = [[float(cell or "nan") for cell in line.split(",")] for line in lines if line.strip()]
         table = np.array(rows, dtype=np.float64).reshape(-1, len(columns))
+        if not np.isfinite(table[:, 0]).all():
+            raise ValueError("no frame number")
         numbers = table[:, 0].astype(np.int64)
     except ValueError as error:
         raise ValueError(f"{name}: got a row that is not {len(columns)} numbers ({error})") from error
@@ -157,7 +150,7 @@ def _first_skeleton(items: Sequence[RawItem]) -> tuple[Skeleton, str]:
 SOURCE = RawSource(
     dataset=DataSet("walkers", COCO17, (), MappingProxyType({}), root="walkers", bodies=1),
     suffix=".csv",
-    read=partial(read, COCO17, {}),
+    read=partial(read, COCO17, ((), (), ())),
     scan=scan,
     complete=complete,
     layout=_LAYOUT,

@@ -272,6 +272,8 @@ def test_own_people_are_split_by_name(tmp_path: Path) -> None:
     assert names == {"val": {"p3"}, "test": {"p8", "p9"}}
     with pytest.raises(ValueError, match=r"data.test_people: got \['zoe'\], expected some of p1, p2"):
         build_gait_loaders(data.model_copy(update={"test_people": ("zoe",)}), 2, 2, 4, 0)
+    with pytest.raises(ValueError, match=r"data.validation_people: got \['p8'\], who are tested on"):
+        build_gait_loaders(data.model_copy(update={"validation_people": ("p8",)}), 2, 2, 4, 0)
     with pytest.raises(ValueError, match=r"data.test_people: got nobody"):
         build_gait_loaders(data.model_copy(update={"test_people": ()}), 2, 2, 4, 0)
     with pytest.raises(ValueError, match=r"data.test_people: got it with data.dataset=kinect_gait"):

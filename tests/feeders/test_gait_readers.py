@@ -451,6 +451,7 @@ def test_own_flat_walkers_and_opengait_trees(tmp_path: Path) -> None:
         ("frame,tail_x,tail_y\n0,1,2", "got columns ['tail_x', 'tail_y']"),
         ("left_hip_x,frame\n1,2", "expected frame and joints of COCO17"),
         ("frame,nose_x,nose_y\n0,1", "not 3 numbers"),
+        ("frame,nose_x,nose_y\n,1,2", "no frame number"),
         ("frame,nose_x,nose_y,nose_conf\n0,1,2,-1", "below 0"),
         ("", "got columns"),
     ],
