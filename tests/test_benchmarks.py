@@ -36,7 +36,7 @@ def test_every_planned_run_of_a_transformer_has_a_valid_config(run: bpmt_runs.Ru
     assert (config.data.dataset, config.data.split) == (run.data.partition("_")[0], bpmt_runs.SPLITS[run.data])
     assert config.data.validation_subjects == ()
     assert config.train.select.name == "last"
-    assert (config.pretrain is None) == (run.change == "not_pretrained" or run.encoder == "ctrgcn")
+    assert (config.pretrain is None) == (run.change == "not_pretrained" or run.encoder in ("iip", "ctrgcn"))
 
 
 def test_a_change_changes_something() -> None:
@@ -68,7 +68,12 @@ CONFIGS = sorted(path for path in (ROOT / "config").glob("*/*.yaml") if path.par
 
 @pytest.mark.parametrize("path", CONFIGS, ids=str)
 def test_every_config_file_loads(path: Path) -> None:
-    overlays = {"cpu.yaml": "base.yaml", "published_feeder.yaml": "base.yaml", "transformer_cpu.yaml": "tlca.yaml"}
+    overlays = {
+        "cpu.yaml": "base.yaml",
+        "published_feeder.yaml": "base.yaml",
+        "transformer_cpu.yaml": "tlca.yaml",
+        "iip_cpu.yaml": "iip.yaml",
+    }
     files = [path.parent / overlays[path.name], path] if path.name in overlays else [path]
     # A run of the other doors is one of these without a pretraining.
     assert load_config(BpmtRun, files, []).data.dataset in get_args(ActionDataConfig.model_fields["dataset"].annotation)
