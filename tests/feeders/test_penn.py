@@ -1,13 +1,12 @@
 """Penn Action: every kind of file that may come, and the facts of the real ones."""
 
-import io
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.io import loadmat, savemat
+from scipy.io import loadmat
 
 from feeders.loading import ActionDataConfig, build_loaders
 from feeders.penn import CLASS_NAMES, PENN, fold
@@ -16,33 +15,9 @@ from feeders.prepare.__main__ import main
 from feeders.prepare.penn import read
 from feeders.prepare.source import NobodySeenError, Reading
 from feeders.store import Store
+from tests.feeders.penn_files import HEIGHT, WIDTH, mat, variables
 
-WIDTH, HEIGHT = 480, 270
 RAW = Path(os.environ.get("PARTCLIP_DATA", "data")) / "penn_action" / "labels"
-
-
-def variables(frames: int = 6, seed: int = 0, **change: object) -> dict[str, object]:
-    """The variables of a whole file; a change to None leaves one out."""
-    draw = np.random.default_rng(seed)
-    content = {
-        "action": "tennis_serve",
-        "pose": "left",
-        "x": draw.uniform(2, WIDTH, size=(frames, 13)),
-        "y": draw.uniform(2, HEIGHT, size=(frames, 13)),
-        "visibility": np.ones((frames, 13), dtype=np.uint8),
-        "train": 1,
-        "bbox": np.ones((frames, 4)),
-        "dimensions": np.array([HEIGHT, WIDTH, frames], dtype=np.uint16),
-        "nframes": frames,
-        **change,
-    }
-    return {name: value for name, value in content.items() if value is not None}
-
-
-def mat(content: dict[str, object]) -> bytes:
-    stream = io.BytesIO()
-    savemat(stream, content, do_compression=True)
-    return stream.getvalue()
 
 
 def reading(name: str = "2150", **change: object) -> Reading:
