@@ -4,7 +4,7 @@
     python -m benchmarks.gait_baselines
 
 Fitted on Person001-100; gallery walk 1 of Person101-164, probes their other walks; and, as choices are made there,
-fitted on 001-085 and tried on 086-100. Kept for a paired bootstrap: embeddings of all test walks, by sample id. Untuned.
+fitted on 001-085 and tried on 086-100. Kept for a paired bootstrap: the embeddings of all test walks. Untuned.
 """
 
 import json

@@ -44,11 +44,11 @@ def _folder_name(path: PurePosixPath) -> str | None:
 
 
 def complete(source: RawSource, places: Sequence[Path], items: Sequence[RawItem]) -> RawSource:
-    """The source with the official partition, which lies in the raw folder, or beside it."""
+    """The source with the official partition, which lies in the raw folder, or beside it; ValueError without it."""
     found = [folder / "Gait3D.json" for place in places for folder in (place, place.resolve().parent)]
     path = next((path for path in found if path.is_file()), None)
     if path is None:
-        raise FileNotFoundError(
+        raise ValueError(
             f"{places[0]}: got no Gait3D.json in it or beside it, expected the official partition, "
             "datasets/Gait3D/Gait3D.json of OpenGait; without it nobody knows which people are to be tested on"
         )

@@ -13,7 +13,7 @@ from feeders.prepare import prepare
 from feeders.store import Recording, Store, StoreWriter, Track
 from feeders.synthetic_walkers import WalkersConfig
 from feeders.transforms import AugmentConfig
-from tests.feeders.gait_files import write_casia_rows, write_kinect
+from tests.feeders.gait_files import write_casia_rows, write_gait3d, write_kinect
 from torchlight.task import Loaders
 
 AUGMENT = AugmentConfig(rotation=(5, 20, 5), mirror=0.5, noise=0.01, joint_mask=0.1)
@@ -178,6 +178,18 @@ def test_pixels_are_brought_to_size_and_gaps_can_be_closed(tmp_path: Path, data_
     for wrong in ({"normalise_walk": "keep_size"}, {"heading": "walk"}):
         with pytest.raises(ValueError, match=f"data.{next(iter(wrong))}"):
             next(iter(build_gait_loaders(data.model_copy(update=wrong), 2, 2, 4, 0).train.epoch(0)))
+
+
+def test_raw_gait3d_is_prepared_on_first_use_and_not_without_its_partition(tmp_path: Path) -> None:
+    raw = write_gait3d(tmp_path / "raw", frames=range(1, 9))
+    data = GaitDataConfig(dataset="gait3d", root=raw, frames=4, validation_subjects=())
+    loaders = build_gait_loaders(data, 2, 2, 4, 0)
+    assert loaders.extra["clips"] == {"train": 2, "val": 0, "test": 2}
+    (batch,) = loaders.evaluation["test"].epoch(0)
+    assert sorted(batch.meta["setup"].tolist()) == [1, 2]
+    (raw / "Gait3D.json").unlink()
+    with pytest.raises(ValueError, match="got no Gait3D.json in it or beside it"):
+        build_gait_loaders(data, 2, 2, 4, 0)
 
 
 # The filter by camera views
