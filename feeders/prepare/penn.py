@@ -84,16 +84,7 @@ def read(name: str, content: bytes) -> Reading:
 def _variables(name: str, content: bytes) -> Mapping[str, np.ndarray]:
     try:
         clip: dict[str, np.ndarray] = loadmat(io.BytesIO(content))
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        OSError,
-        NotImplementedError,
-        MatReadError,
-        zlib.error,
-    ) as error:
+    except (ValueError, TypeError, LookupError, OSError, NotImplementedError, MatReadError, zlib.error) as error:
         raise ValueError(f"{name}: got a truncated or broken MATLAB file ({error}), expected version 5") from error
     if missing := [key for key in _NEEDED if key not in clip or not np.size(clip[key])]:
         raise ValueError(f"{name}: got no {', '.join(missing)}, expected {', '.join(_NEEDED)}")
