@@ -128,7 +128,8 @@ class Run(runs.Run):
             return self.change == "not_pretrained"
         keys = (override.partition("=")[0] for override in CHANGES[self.change])
         is_own = any(key.startswith(("pretrain.", "model.encoder.")) and key != "model.encoder.t1" for key in keys)
-        return not is_own and (self._headline / "finetune" / "last.pt").exists()
+        has_begun = (self.work / self.name / STAGES[self.encoder][0]).exists()
+        return not is_own and not has_begun and (self._headline / "finetune" / "last.pt").exists()
 
 
 def plan() -> tuple[Run, ...]:

@@ -90,6 +90,16 @@ def test_a_sample_looks_the_same_in_any_batch(raw: Path) -> None:
         torch.testing.assert_close(alone.pose[0], together.pose[n], atol=1e-6, rtol=0)
 
 
+def test_training_clips_carry_the_seed_that_they_were_drawn_with_and_others_none(raw: Path) -> None:
+    loaders = build_loaders(config(), 4, 4, 0)
+    batches = [list(loaders.train.epoch(epoch)) for epoch in (1, 1, 2)]
+    once, again, later = ([batch.meta["seed"] for batch in epoch] for epoch in batches)
+    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+    seeds = torch.cat([*once, *later]).tolist()
+    assert len(set(seeds)) == len(seeds)
+    assert all("seed" not in batch.meta for batch in loaders.evaluation["test"].epoch(1))
+
+
 def test_epochs_differ_repeats_differ_and_runs_with_another_seed_differ(raw: Path) -> None:
     loaders = build_loaders(config(), 48, 8, 0)
     (first,), (second,) = (list(loaders.train.epoch(epoch)) for epoch in (0, 1))
