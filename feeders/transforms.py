@@ -249,6 +249,8 @@ def min_max(batch: SkeletonBatch) -> SkeletonBatch:
 
 def _drawn_part(settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> Tensor:
     member_PV = skeleton.membership(settings.part_scheme) > 0
+    if not len(member_PV):
+        raise ValueError(f"data.augment.part_scheme: got {settings.part_scheme!r}, expected a scheme with parts")
     draws = uniform(seeds, "part mask", 2)
     part = (draws[:, 1] * len(member_PV)).astype(np.int64)
     return _flags(member_PV[part] & (draws[:, :1] < settings.part_mask))

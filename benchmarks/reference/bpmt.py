@@ -33,7 +33,8 @@ class ReferenceAttention(nn.Module):
         return outward
 
     def _split(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        split: Tensor = tokens.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
 
 
 class ReferenceLayer(nn.Module):
@@ -86,7 +87,9 @@ class ReferencePart(nn.Module):
         """Encode."""
         x = self.embedding(joints.flatten(2))
         frames, width = x.shape[1:]
-        angle = torch.arange(frames).unsqueeze(1) * 10000.0 ** -(torch.arange(0, width, 2) / width)
+        angle = torch.arange(frames, device=x.device).unsqueeze(1) * 10000.0 ** -(
+            torch.arange(0, width, 2, device=x.device) / width
+        )
         place = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
         return self.encoder(x + place.to(x.dtype))  # type: ignore[no-any-return]
 
@@ -146,7 +149,7 @@ class ReferenceBpmt(nn.Module):
         predicted = torch.zeros_like(pose)
         heads = [module.get_submodule("head") for module in self.parts]
         for head, members, features in zip(heads, self.members, self.first(pose), strict=True):
-            predicted[:, :, members] = head(features).unflatten(-1, (-1, self.coordinates))
+            predicted[:, :, members] = head(features).unflatten(-1, (-1, self.coordinates)).to(predicted.dtype)
         return predicted.unsqueeze(0)
 
     def reconstruct_pairs(self, pose: Tensor) -> Tensor:
@@ -159,7 +162,7 @@ class ReferenceBpmt(nn.Module):
             heads = (module.get_submodule(f"heads.{side}") for side in range(2))
             for part, head, tokens in zip(pair, heads, encoding.chunk(2, dim=1), strict=True):
                 joints = head(tokens).unflatten(-1, (-1, self.coordinates))
-                predicted[turn[part], :, :, self.members[part]] = joints
+                predicted[turn[part], :, :, self.members[part]] = joints.to(predicted.dtype)
                 turn[part] += 1
         return predicted
 

@@ -202,6 +202,11 @@ def test_a_masked_part_is_exactly_one_part(batch: SkeletonBatch) -> None:
     assert all(set(torch.nonzero(row)[:, 0].tolist()) in parts for row in lost)
 
 
+def test_a_scheme_without_parts_masks_none(batch: SkeletonBatch, seeds: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="part_scheme: got 'whole', expected a scheme with parts"):
+        augment(batch, AugmentConfig(part_mask=0.5, part_scheme="whole"), NTU25, seeds)
+
+
 def test_masks_and_mirrors_come_as_often_as_asked() -> None:
     seeds = np.arange(20000)
     assert abs((uniform(seeds, "mirror")[:, 0] < 0.3).mean() - 0.3) < 0.01

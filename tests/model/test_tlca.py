@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from feeders.modality import to_modality
 from feeders.skeleton import KINECT20, NTU25, Skeleton
+from model.class_texts import FrozenTexts, text_table
 from model.encoders.build import EncoderConfig, build_encoder
 from model.encoders.cascade import BoneInput, Tlca, TlcaConfig
 from model.encoders.rows import BodyRows
@@ -29,6 +30,7 @@ from tests.model.encoder_laws import (
     flat,
     reconstruct,
 )
+from text_prompts.bank import load_bank
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -203,6 +205,17 @@ def test_it_is_text_aligned_without_parts() -> None:
     assert output.text.embedding.shape == (4, 1, 12)
     assert output.text.present.all()
     assert output.logits.shape == (4, 3)
+
+
+def test_texts_of_a_scheme_without_parts_are_those_of_the_whole() -> None:
+    bank = load_bank("demo")
+    table = text_table(bank, KINECT20, "whole", include_name=True)
+    assert table.parts == ((),) * len(bank.classes)
+    rows = torch.nn.functional.normalize(torch.randn(len(table.texts), 6), dim=1)
+    pools = torch.tensor([[pool[0]] for pool in table.pools])
+    texts = FrozenTexts(pools, torch.ones(len(pools)), torch.tensor(table.parts, dtype=torch.long), rows)
+    assert_close(texts.per_class()[:, 0], rows[pools[:, 0]])
+    assert_close(texts.draw(torch.tensor([1, 0])), rows[pools[[1, 0]]])
 
 
 def test_a_config_names_its_encoder() -> None:
