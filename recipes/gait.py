@@ -12,7 +12,16 @@ from model.masking import MaskConfig
 from model.tasks.gait_retrieval import GaitRetrievalTask
 from model.tasks.reconstruction import ReconstructionTask, reconstruction_errors
 from recipes.gait_gallery import enrol, identify
-from recipes.gait_retrieval import GaitRun, WalksRun, gait_loaders, gait_metrics, gait_task, save_gait, seen_skeleton
+from recipes.gait_retrieval import (
+    GaitRun,
+    WalksRun,
+    gait_loaders,
+    gait_metrics,
+    gait_task,
+    save_gait,
+    seen_skeleton,
+    walk_loaders,
+)
 from torchlight.chain import Chain, Stage
 from torchlight.checkpoint import Checkpoint
 from torchlight.launch import Recipe
@@ -85,6 +94,10 @@ def _stage_run(run: GaitRun, name: str, names: Sequence[str]) -> GaitReconstruct
     )
 
 
+def _reconstruction_loaders(run: GaitReconstructionRun, phases: Sequence[str]) -> Loaders:
+    return walk_loaders(run, {"train", *run.train.evaluated_splits})
+
+
 def _reconstruction(run: GaitReconstructionRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ReconstructionTask:
     skeleton = skeleton_named(loaders.skeleton)
     encoder = build_encoder(run.encoder, seen_skeleton(run.data, skeleton), bodies=1)
@@ -108,7 +121,7 @@ _RECONSTRUCTION = Recipe(
     schema=GaitReconstructionRun,
     default_config=Path(),
     phases=("train",),
-    build_loaders=gait_loaders,
+    build_loaders=_reconstruction_loaders,
     build_task=_reconstruction,
     build_metrics=_reconstruction_metrics,
 )

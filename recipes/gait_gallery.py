@@ -30,9 +30,10 @@ def enrol(trained: Trained[GaitRun]) -> None:
     prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
     if not is_main():
         return barrier()
-    if unknown := sorted(set(run.enrol.leave_out) - set(names)):
+    strangers = () if run.enrol.walks else run.enrol.leave_out
+    if unknown := sorted(set(strangers) - set(names)):
         raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
-    rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in run.enrol.leave_out]
+    rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in strangers]
     gallery = Gallery(
         names=tuple(names[row] for row in rows),
         sample_id=tuple(prediction.sample_ids[row] for row in rows),
@@ -66,11 +67,11 @@ def identify(trained: Trained[GaitRun]) -> None:
     walks = [prediction.sample_ids[row] for row in rows]
     _say(f"{len(walks)} walks, {len(set(gallery.names))} people in {path}; {_told(gallery.threshold)}")
     kept = trained.run_dir.root / "identified.jsonl"
-    each = zip(walks, answers, nearest, strict=True)
+    each = list(zip(walks, answers, nearest, strict=True))
     lines = [{"walk": walk, "answer": answer, "nearest": list(map(asdict, found))} for walk, answer, found in each]
     write_atomically(kept, "".join(json.dumps(line) + "\n" for line in lines).encode())
     width, wide = max(map(len, walks)), max(map(len, answers))
-    for walk, answer, matches in list(zip(walks, answers, nearest, strict=True))[:_SHOWN]:
+    for walk, answer, matches in each[:_SHOWN]:
         found = ", ".join(f"{match.name} {match.distance:.4f}" for match in matches)
         _say(f"{walk:<{width}}  {answer:<{wide}}  nearest: {found or 'nobody with a part in common'}")
     if len(walks) > _SHOWN:

@@ -1,7 +1,7 @@
 """What makes a gait run: its walks, the network that embeds walkers' body parts, and how well it finds people."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders
+from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
 from feeders.gait_protocols import protocols_of, walks_of
 from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
@@ -62,7 +62,7 @@ class EnrolConfig(StrictConfig):
 
     Args:
         walks: files in the data set's layout, or a store; none enrols the gallery walks of the test split.
-        leave_out: people of the test split who stay strangers.
+        leave_out: people of the test split who then stay strangers.
     """
 
     walks: tuple[Path, ...] = ()
@@ -153,19 +153,27 @@ class SplitMetrics:
         return metrics(prediction)
 
 
-def gait_loaders(run: WalksRun, phases: Sequence[str]) -> Loaders:
-    """The walks of the splits that some phases need."""
+def walk_loaders(run: WalksRun, splits: Collection[str]) -> Loaders:
+    """The walks of some splits; of none, what is known of the data without having them."""
     if run.train.batch_size % run.walks_each:
         raise ValueError(
             f"train.batch_size: got {run.train.batch_size}, expected a multiple of walks_each={run.walks_each}"
         )
-    splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]}
-    if "train" in phases:
-        splits |= set(run.train.evaluated_splits)
+    if not splits:
+        facts = gait_data_set(run.data)
+        names = {"identities": facts.class_names}
+        return Loaders(None, {}, facts.name, (), facts.skeleton.name, "+".join(run.data.inputs), names)
     people = run.train.batch_size // run.walks_each
     return build_gait_loaders(
         run.data, people, run.walks_each, run.train.evaluation_batch_size, run.seed, sorted(splits)
     )
+
+
+def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
+    """The walks that some phases need; a phase that is given files needs none."""
+    files = {"enrol": run.enrol.walks, "identify": run.identify.walks}
+    splits = {split for phase in phases if not files.get(phase) for split in _SPLITS_OF_PHASE[phase]}
+    return walk_loaders(run, splits | (set(run.train.evaluated_splits) if "train" in phases else set()))
 
 
 def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:

@@ -94,7 +94,7 @@ def test_a_test_phase_repeats_the_numbers_and_the_embeddings(cache: Path, run: P
 def test_a_walk_is_the_same_alone_and_among_others(cache: Path, run: Path, tmp_path: Path) -> None:
     folder = copy_of(run, tmp_path / "copy")
     file = recordings(cache, 12)[3]
-    done = gait(cache, folder, "--phase", "enrol", file, "enrol.leave_out=[]")
+    done = gait(cache, folder, "--phase", "enrol", file)
     assert done.returncode == 0, done.stderr
     alone, together = read_gallery(folder / "gallery.npz"), read_embeddings(run / "embeddings/test.npz")
     assert (alone.names, alone.sample_id) == (("walker 012",), (file.stem,))
@@ -116,6 +116,14 @@ def test_files_are_identified_as_known_people_or_as_strangers(cache: Path, run: 
     is_far = answers[1]["nearest"][0]["distance"] > enrolled.threshold.distance
     assert (answers[1]["answer"] == "unknown") == is_far
     assert seen.stem in done.stdout
+
+
+def test_files_need_no_data_set(cache: Path, run: Path, tmp_path: Path) -> None:
+    folder, file = copy_of(run, tmp_path / "copy"), shutil.copy(recordings(cache, 8)[0], tmp_path)
+    done = gait(tmp_path / "empty", folder, "--phase", "identify", file)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "empty").exists()
+    assert Path(file).stem in done.stdout
 
 
 def test_a_gallery_of_other_weights_is_refused(cache: Path, run: Path, tmp_path: Path) -> None:
