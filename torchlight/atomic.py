@@ -7,8 +7,11 @@ from pathlib import Path
 SUFFIX = ".unfinished"
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step; on failure the old one stays, nothing else is left, and the error says so."""
+def write_atomically(path: Path, content: bytes, *, survives_power_loss: bool = True) -> None:
+    """Replace a file in one step; on failure the old one stays, nothing else is left, and the error says so.
+
+    Not to survive a loss of power is quicker, for what is found damaged when it is read and can be made again.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=SUFFIX)
@@ -19,7 +22,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if survives_power_loss:
+                os.fsync(file.fileno())
         # mkstemp makes private files; give this one what open() would have given it.
         umask = os.umask(0)
         os.umask(umask)

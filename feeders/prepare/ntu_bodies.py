@@ -118,6 +118,8 @@ def clean(name: str, clip: RawClip, denoise: Denoise = "default", *, copies_body
             return _cleaned(_place(name, _people(clip, keeps_repeats=True), published))
         mended = _people(clip, keeps_repeats=False)
         placed = _place(name, mended, frozenset())
+        if _is_without_faults(mended):
+            return _cleaned(placed)
         return _cleaned(placed, _faults_that_act(name, clip, mended, placed, published))
 
 
@@ -134,6 +136,23 @@ def _cleaned(placed: _Placed, notes: tuple[str, ...] = ()) -> Cleaned:
         if is_there.any()
     )
     return Cleaned(len(placed.pose), tracks, notes)
+
+
+def _is_without_faults(people: _People) -> bool:
+    """Whether it is plain that no fault can act, as in most clips of two people: not all is then done twice."""
+    if people.has_repeats or people.is_every_short or len(people.bodies) != 2:
+        return False
+    (first, last), (other_first, other_last) = ((body.frames[0], body.frames[-1]) for body in people.bodies)
+    is_throughout = all(body.frames[-1] - body.frames[0] + 1 == len(body.frames) for body in people.bodies)
+    if not is_throughout or min(last, other_last) - max(first, other_first) < 1:
+        return False
+    sums = np.zeros((3, people.frames))
+    for body, own in zip(people.bodies, sums, strict=False):
+        own[body.frames] = body.joints.sum(axis=(1, 2))
+    sums[2] = sums[0] + sums[1]
+    shown = [body.frames for body in people.bodies] + [np.flatnonzero(sums[:2].any(axis=0))]
+    # So far from zero that no order of adding up ends there.
+    return all(bool((np.abs(own[frames]) > 1e-3).all()) for own, frames in zip(sums, shown, strict=True))
 
 
 def _faults_that_act(

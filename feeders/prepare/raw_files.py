@@ -126,15 +126,15 @@ def files_at(place: Path, suffix: str, name_of: Callable[[PurePosixPath], str]) 
         return
     zips: list[Path] = []
     for folder, names in each_folder(place):
+        inner = PurePosixPath(Path(folder).relative_to(place).as_posix())
         for name in names:
-            path = Path(folder, name)
+            path = os.path.join(folder, name)  # noqa: PTH118 - a third of the time that paths take, a million times
             if name.endswith(".zip"):
-                zips.append(path)
+                zips.append(Path(path))
             elif name.endswith(suffix) and not name.startswith("."):
-                facts = path.stat()
+                facts = os.stat(path)  # noqa: PTH116
                 if stat.S_ISREG(facts.st_mode):
-                    inside = PurePosixPath(path.relative_to(place).as_posix())
-                    yield RawFile(name_of(inside), str(path), facts.st_size, facts.st_mtime_ns)
+                    yield RawFile(name_of(inner / name), path, facts.st_size, facts.st_mtime_ns)
     for path in zips:
         yield from _members(path, suffix, name_of)
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
 from feeders.store import Block, StoreIndex, encode, join_blocks
+from torchlight.allocator import keep_freed_memory
 from torchlight.atomic import remove_unfinished, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,7 @@ def _read_all(
     read: Callable[[str, Any], Reading], shape: tuple[int, int], shards: Sequence[Shard], jobs: int
 ) -> Iterator[Shard]:
     todo = [shard for shard in shards if not shard.path.exists()]
+    keep_freed_memory()
     if jobs <= 1 or len(todo) <= 1:
         for shard in shards:
             if not shard.path.exists():
@@ -164,7 +166,7 @@ def _read_shard(read: Callable[[str, Any], Reading], shape: tuple[int, int], sha
             arrays["joint_weight"] = block.joint_weight
     content = io.BytesIO()
     np.savez(content, **arrays)  # type: ignore[arg-type]
-    write_atomically(shard.path, content.getvalue())
+    write_atomically(shard.path, content.getvalue(), survives_power_loss=False)
 
 
 def _begin_process() -> None:
