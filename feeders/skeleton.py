@@ -45,6 +45,10 @@ class Skeleton:
     origin: tuple[tuple[int, ...], ...]
     schemes: Mapping[str, Mapping[str, Part]]
 
+    def __deepcopy__(self, memo: object) -> "Skeleton":
+        """Itself: nothing in it can change, and the proxies that see to that cannot be copied."""
+        return self
+
     @property
     def root(self) -> int:
         """The joint that is its own parent."""

@@ -18,6 +18,7 @@ from model.tasks.clip_action import ClipActionTask, InferenceConfig, fuse
 from model.text_tower import TextConfig
 from tests.model.stand_in import PointEncoder, clips
 from torchlight.distributed import average_gradients, join_processes, leave_processes
+from torchlight.optim import WeightAverage
 from torchlight.task import Prediction
 
 PROMPTS = str(Path(__file__).parent / "prompts.yaml")
@@ -204,6 +205,13 @@ def test_a_checkpoint_of_other_classes_or_without_texts_is_refused() -> None:
         _task(state={**state, "texts.pool": state["texts.pool"][:2]})
     with pytest.raises(ValueError, match=r"without text embeddings.*text\.tower=none"):
         _task(state=_task({"tower": "none"}).state_dict())
+
+
+def test_a_task_has_a_moving_average() -> None:
+    task = _task(loss={"depict": {}, "dtcr": {}})
+    average = WeightAverage(task, 0.9)
+    average.update(task, 0)
+    assert_close(average.task.state_dict(), task.state_dict())
 
 
 def test_facts_describe_the_checkpoint() -> None:
