@@ -6,7 +6,7 @@ from pathlib import Path
 from feeders.prepare import discover, raw_source
 from feeders.store import Store, StoreWriter, is_store
 
-# The most folders that a layout's names are made of, and the file.
+# As many parts as a layout's names are made of at most, the file among them.
 _PARTS = 4
 
 
@@ -17,7 +17,7 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path) -> Store:
 
     Args:
         dataset: whose layout the files have.
-        files: one store; or raw files, and folders that are one walk or hold several.
+        files: one store; or raw files, and folders of them.
         folder: an empty one, which has to live as long as the store.
 
     Raises:
@@ -28,11 +28,12 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path) -> Store:
         raise FileNotFoundError(f"{absent[0]}: no such file, expected walks of {dataset} ({source.layout}) or a store")
     if len(files) == 1 and is_store(files[0]):
         return Store(files[0])
-    for file in files:
+    inside = [found for place in files for found in ((place,) if place.is_file() else sorted(place.rglob("*")))]
+    for file in filter(Path.is_file, inside):
         names = [part for part in file.parts if part not in (file.anchor, "..")]
         link = folder.joinpath("raw", *names[-_PARTS:])
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(file.resolve(), target_is_directory=file.is_dir())
+        link.symlink_to(file.resolve())
     try:
         source, found = discover(source, [folder / "raw"])
     except FileNotFoundError:

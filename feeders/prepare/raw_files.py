@@ -135,8 +135,8 @@ def files_at(place: Path, suffix: str, name_of: Callable[[PurePosixPath], str]) 
                 facts = os.stat(path)  # noqa: PTH116
                 if stat.S_ISREG(facts.st_mode):
                     yield RawFile(name_of(inner / name), path, facts.st_size, facts.st_mtime_ns)
-    for path in zips:
-        yield from _members(path, suffix, name_of)
+    for archive in zips:
+        yield from _members(archive, suffix, name_of)
 
 
 def each_folder(place: Path) -> Iterator[tuple[str, list[str]]]:

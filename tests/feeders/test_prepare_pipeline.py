@@ -219,16 +219,17 @@ def test_two_cannot_prepare_the_same_store_at_once(raw: Path, tmp_path: Path) ->
 def test_a_full_disk_is_one_line_and_nothing_half_written_counts_as_done(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calls_before: int
 ) -> None:
-    calls, fsync = iter(range(100)), os.fsync
+    calls, chmod = iter(range(100)), Path.chmod
 
-    def full(handle: int) -> None:
-        if next(calls) >= calls_before:
+    def full(path: Path, mode: int) -> None:
+        if path.is_file() and next(calls) >= calls_before:
             raise OSError(28, "No space left on device")
-        fsync(handle)
+        chmod(path, mode)
 
     command = ["ntu60", "--raw", str(raw), "--jobs", "1", "--out", str(tmp_path / "out")]
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        # What is written is given its mode when it is whole, and before it is put in place.
+        patch.setattr(Path, "chmod", full)
         assert main(command) == 1
     said = capsys.readouterr()
     assert said.err.splitlines()[-1].startswith("error: ")
