@@ -215,7 +215,7 @@ def test_two_cannot_prepare_the_same_store_at_once(raw: Path, tmp_path: Path) ->
     assert second
 
 
-@pytest.mark.parametrize("calls_before", [0, 2, 6])
+@pytest.mark.parametrize("calls_before", [0, 2, 5])
 def test_a_full_disk_is_one_line_and_nothing_half_written_counts_as_done(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, calls_before: int
 ) -> None:
