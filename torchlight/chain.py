@@ -117,14 +117,22 @@ def _run_stages(
             refuse_another_run(stage.config, _finished(stage, config, command), stage.config.work_dir)
     if tests and not is_trained[-1] and command.weights is None:
         _finished(stages[-1], config, command)
-    if any(is_trained) and is_main() and not stages[-1].is_alone:
-        root.root.mkdir(parents=True, exist_ok=True)
-        write_atomically(root.config, dump_config(config).encode())
+    is_config_kept = any(is_trained) and is_main() and not stages[-1].is_alone
+    if is_config_kept and not root.config.exists():
+        _keep_config(root, config)
     for stage, is_made in zip(stages, is_trained, strict=True):
         todo = ("train",) * is_made + (tests if stage is stages[-1] else ())
         if todo:
             run_phases(stage.recipe, stage.config.model_copy(update={"phases": todo}), command, device)
+    # Not before: a run that is refused must not leave its config to what others have trained.
+    if is_config_kept:
+        _keep_config(root, config)
     return 0
+
+
+def _keep_config(root: RunDir, config: RunConfig) -> None:
+    root.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(root.config, dump_config(config).encode())
 
 
 def _finished(stage: Stage[Any], config: RunConfig, command: Command) -> Checkpoint:

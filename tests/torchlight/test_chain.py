@@ -80,6 +80,16 @@ def test_a_finished_chain_rests_and_says_the_same_again(tmp_path: Path, capsys: 
     assert "--resume auto" in error_of(capsys)
 
 
+@pytest.mark.parametrize("words", [("train.epochs=9", "--resume", "auto"), ("first.epochs=9",)])
+def test_a_refused_run_leaves_the_config_of_what_is_trained(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert door(tmp_path) == 0
+    before = RunDir(tmp_path).config.read_text()
+    assert door(tmp_path, *words) == 2
+    assert RunDir(tmp_path).config.read_text() == before
+    assert door(tmp_path, "--phase", "finish", "--overwrite", "train.epochs=1") == 0
+    assert RunDir(tmp_path).config.read_text() != before
+
+
 def test_a_missing_former_stage_names_the_command_that_makes_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
