@@ -38,3 +38,6 @@ def test_every_block_of_the_page_runs_as_written(tmp_path: Path) -> None:
     assert set(store.index.setup.tolist()) == {0, 1}
     tested = json.loads((tmp_path / "work_dir/my_gait/metrics.jsonl").read_text().splitlines()[-1])
     assert any(name.startswith("test/") for name in tested)
+    answers = [json.loads(line) for line in (tmp_path / "work_dir/my_gait/identified.jsonl").read_text().splitlines()]
+    assert [answer["walk"][:4] for answer in answers] == ["P006", "P006", "P012"][-len(answers) :]
+    assert all({match["name"] for match in answer["nearest"]} == {"P003", "P006"} for answer in answers)
