@@ -1,4 +1,5 @@
 import math
+import sys
 from itertools import product
 
 import pytest
@@ -70,3 +71,9 @@ def test_two_walks_in_one_place_have_a_finite_gradient(form: str) -> None:
     x = torch.ones(4, 5, requires_grad=True)
     loss_of(form, x, torch.tensor([0, 0, 1, 1])).backward()
     assert torch.isfinite(x.grad).all()
+
+
+def test_without_the_package_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
+    with pytest.raises(ValueError, match=r"pip install 'partclip\[gait\]'"):
+        MetricLoss(GaitLossConfig())
