@@ -205,6 +205,28 @@ def _proportional_kilobytes(pid: int) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
+def epoch_memory(store: Path) -> float:
+    """MiB that a process holds at most while it reads a training epoch, the mapped file not counted."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_read_epoch, (store,))
+
+
+def _read_epoch(folder: Path) -> float:
+    # Here, as they import torch, of which the measured processes are kept free.
+    from feeders.loading import ActionDataConfig, ClipLoader, Pipeline
+    from torchlight.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    store = Store(folder)
+    pipeline = Pipeline(store, NTU60.skeleton, ActionDataConfig(dataset="ntu60"), bodies=2)
+    loader = ClipLoader(pipeline, np.arange(len(store)), batch_size=64, seed=0, is_training=True)
+    peak = 0
+    for _ in loader.epoch(0):
+        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        peak = max(peak, *(int(line.split()[1]) for line in status if line.startswith("RssAnon:")))
+    return round(peak / 1024, 1)
+
+
 def opening_milliseconds(out: Path, rounds: int = 15) -> float:
     """Until the first clip is read of a store of many short clips."""
     draw = np.random.default_rng(0)
@@ -264,6 +286,12 @@ def main() -> None:
         memory = {str(len(list(files.iterdir()))): peak_memory(files, out / files.name) for files in (raw, many)}
         for count, facts in memory.items():
             print(f"{count} files, {JOBS} jobs: at most {facts['mebibytes']} MiB (aim 1024), {facts['seconds']} s")
+        epoch = {count: epoch_memory(out / files.name) for count, files in zip(memory, (raw, many), strict=True)}
+        print(
+            ", ".join(
+                f"a training epoch of {count} clips: at most {mebibytes} MiB" for count, mebibytes in epoch.items()
+            )
+        )
         opening = opening_milliseconds(out / "big")
         print(f"opening a store of {BIG_STORE} clips: {opening:.1f} ms (aim 50)")
     result = {
@@ -272,6 +300,7 @@ def main() -> None:
         "files_per_second": rows,
         "store_of_padded": round(size / padded, 4),
         "peak_memory": memory,
+        "epoch_mebibytes": epoch,
         "opening_milliseconds": round(opening, 1),
     }
     print(write_result("prepare", result))

@@ -230,7 +230,8 @@ def _is_wide(joints: np.ndarray) -> np.ndarray:
 
 def _motion(joints: np.ndarray) -> float:
     """The variance of x, y and z over all frames and joints, summed."""
-    return float(joints.reshape(-1, 3).var(axis=0).sum())
+    # Axis by axis in memory: numpy is several times faster along long rows.
+    return float(np.ascontiguousarray(joints.reshape(-1, 3).T).var(axis=1).sum())
 
 
 def _place(name: str, people: _People, faults: frozenset[str]) -> _Placed:
