@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from feeders.skeleton import Skeleton
-from feeders.store import StoreIndex
+from feeders.store import StoreIndex, StoreWriter
 
 # What the field's papers and configs call the official protocols.
 _ABBREVIATIONS = {
@@ -79,6 +80,20 @@ def canonical_split(name: str) -> str:
     """Our name of a protocol for the field's: ``xsub``, ``CSub`` and ``cross-subject`` are ``cross_subject``."""
     plain = name.lower().replace("-", "_")
     return next((ours for ours, others in _ABBREVIATIONS.items() if plain in (ours, *others)), name)
+
+
+def store_writer(folder: Path, facts: DataSet) -> StoreWriter:
+    """A new store for clips of a data set."""
+    return StoreWriter(
+        folder,
+        dataset=facts.name,
+        skeleton=facts.skeleton.name,
+        joints=len(facts.skeleton.joints),
+        coordinates=facts.skeleton.coordinates,
+        class_names=facts.class_names,
+        units=facts.units,
+        frame_rate=facts.frame_rate,
+    )
 
 
 def usual_validation(index: StoreIndex, protocol: Protocol, facts: DataSet) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
@@ -45,6 +45,12 @@ logger = logging.getLogger(__name__)
 Pace = Annotated[float, Field(gt=0.0)]
 
 
+def _odd(frames: int) -> int:
+    if frames % 2 == 0:
+        raise ValueError(f"got {frames}, expected an odd number, so that a frame is in the middle")
+    return frames
+
+
 class GaitDataConfig(StrictConfig):
     """Which walks a run sees, and how.
 
@@ -64,7 +70,7 @@ class GaitDataConfig(StrictConfig):
         speed: how much faster a training walk is shown, drawn between these.
         normalise_walk, heading: see `feeders.gait_transforms`; before ``augment``, whose noise and scale are in the
             units that they leave.
-        heading_window: frames that the heading of a frame is the mean of.
+        heading_window: frames, an odd number, that the heading of a frame is the mean of.
         repeat: passes over the people in one epoch, times what shows as many walks as there are.
         workers: processes that fetch batches; 0 fetches in this one.
         synthetic: what the demo's recordings are.
@@ -84,7 +90,7 @@ class GaitDataConfig(StrictConfig):
     speed: tuple[Pace, Pace] = (1.0, 1.0)
     normalise_walk: NormaliseWalk = "unit_size"
     heading: Heading = "none"
-    heading_window: int = Field(default=15, ge=1)
+    heading_window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 15
     augment: AugmentConfig = AugmentConfig()
     repeat: int = Field(default=1, ge=1)
     workers: int = Field(default=0, ge=0)
@@ -111,9 +117,16 @@ def gait_data_set(data: GaitDataConfig) -> DataSet:
         case "demo_gait":
             return demo_walkers(data.synthetic)
         case "store":
-            return _own_walkers(Store(data_folder() / (data.root or "store")), data)
+            return _own_walkers(own_store(data), data)
         case _:
             assert_never(data.dataset)
+
+
+def own_store(data: GaitDataConfig) -> Store:
+    """The store of one's own that a config with ``dataset=store`` names."""
+    if data.root is None:
+        raise ValueError("data.root: got none with data.dataset=store, expected the folder of a store")
+    return Store(data_folder() / data.root)
 
 
 def build_gait_loaders(

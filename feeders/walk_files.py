@@ -1,16 +1,21 @@
 """Walks named one by one: raw files or folders in a data set's layout, or a whole store, as a store of their own."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from feeders.prepare import discover, raw_source
-from feeders.store import Store, StoreWriter, is_store
+from feeders.dataset import store_writer
+from feeders.prepare import raw_source
+from feeders.prepare.raw_files import find_files
+from feeders.store import Store, is_store
+
+logger = logging.getLogger(__name__)
 
 # As many parts as a layout's names are made of at most, the file among them.
 _PARTS = 4
 
 
-def store_of_files(dataset: str, files: Sequence[Path], folder: Path) -> Store:
+def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Store | None = None) -> Store:
     """The walks of some raw files, read and cleaned as ever, in a store made below a folder; a single store is itself.
 
     A walk's name is made of the last four parts of its path as it is written, so ``ann/3.csv`` is a walk of ann.
@@ -19,36 +24,45 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path) -> Store:
         dataset: whose layout the files have.
         files: one store; or raw files, and folders of them.
         folder: an empty one, which has to live as long as the store.
+        like: a store of such walks; the names of CSV files are made of as many parts as the longest there, so
+            ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder.
 
     Raises:
-        FileNotFoundError: a file is not there; ValueError: one is broken, or none has the layout.
+        FileNotFoundError: a file is not there; ValueError: one is broken, two have one name, or none has the layout.
     """
     source = raw_source(dataset)
     if absent := [str(file) for file in files if not file.exists()]:
         raise FileNotFoundError(f"{absent[0]}: no such file, expected walks of {dataset} ({source.layout}) or a store")
     if len(files) == 1 and is_store(files[0]):
         return Store(files[0])
-    inside = [found for place in files for found in ((place,) if place.is_file() else sorted(place.rglob("*")))]
-    for file in filter(Path.is_file, inside):
-        names = [part for part in file.parts if part not in (file.anchor, "..")]
-        link = folder.joinpath("raw", *names[-_PARTS:])
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(file.resolve())
+    depth = _PARTS if like is None else max(name.count("/") for name in like.index.sample_id.tolist()) + 1
+    _link(files, folder / "raw", depth)
     try:
-        source, found = discover(source, [folder / "raw"])
+        found = find_files(source, [folder / "raw"])
     except FileNotFoundError:
         raise ValueError(f"{files[0]}: got no walk of {dataset}, expected {source.layout}") from None
-    facts = source.dataset
-    with StoreWriter(
-        folder / "store",
-        dataset=facts.name,
-        skeleton=facts.skeleton.name,
-        joints=len(facts.skeleton.joints),
-        coordinates=facts.skeleton.coordinates,
-        class_names=facts.class_names,
-        units=facts.units,
-        frame_rate=facts.frame_rate,
-    ) as writer:
+    if found.broken:
+        raise ValueError(next(iter(found.broken.values())))
+    for name, reason in found.left_out.items():
+        logger.warning("%s: left out, %s", name, reason)
+    if source.complete is not None:
+        # A published list of people lies somewhere above the files.
+        above = [place for file in files for place in (file, *file.resolve().parents)]
+        source = source.complete(source, above, found.files)
+    with store_writer(folder / "store", source.dataset) as writer:
         for item in found.files:
             writer.add(source.read(item.name, item.content()).recording)
     return Store(folder / "store")
+
+
+def _link(files: Sequence[Path], folder: Path, depth: int) -> None:
+    """Links to all files below a folder, under the last parts of their paths: so many of a CSV file's."""
+    inside = [found for place in files for found in ((place,) if place.is_file() else sorted(place.rglob("*")))]
+    for file in filter(Path.is_file, inside):
+        names = [part for part in file.parts if part not in (file.anchor, "..")]
+        link = folder.joinpath(*names[-(depth if file.suffix == ".csv" else _PARTS) :])
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(file.resolve())
+        elif link.resolve() != file.resolve():
+            raise ValueError(f"{file}: got another walk of the same name, {link.resolve()}, expected each name once")

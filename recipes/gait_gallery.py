@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from feeders.gait_loading import EvaluationWalks, GaitPipeline, gait_data_set
+from feeders.gait_loading import EvaluationWalks, GaitPipeline, own_store
 from feeders.skeleton import skeleton_named
 from feeders.walk_files import store_of_files
 from recipes.gait_retrieval import GaitRun, asked
+from torchlight.arrays import some
 from torchlight.atomic import write_atomically
 from torchlight.distributed import barrier, is_main
 from torchlight.evaluation import predict
@@ -46,8 +47,11 @@ def enrol(trained: Trained[GaitRun]) -> None:
         facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
     )
     write_gallery(trained.run_dir.gallery, gallery)
-    people = len(set(gallery.names))
-    _say(f"enrolled {people} people by {len(rows)} walks in {trained.run_dir.gallery}; {_told(gallery.threshold)}")
+    people = sorted(set(gallery.names))
+    _say(
+        f"enrolled {len(people)} people ({some(people)}) by {len(rows)} walks in {trained.run_dir.gallery}; "
+        f"{_told(gallery.threshold)}"
+    )
     return barrier()
 
 
@@ -92,7 +96,8 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
         names = trained.loaders.extra["identities"]
     else:
         with TemporaryDirectory() as folder:
-            store = store_of_files(_layout(run), files, Path(folder))
+            own = own_store(run.data) if run.data.dataset == "store" else None
+            store = store_of_files(own.header.dataset if own else run.data.dataset, files, Path(folder), own)
             if store.header.skeleton != trained.loaders.skeleton:
                 raise ValueError(
                     f"{files[0]}: got walks of {store.header.skeleton}, expected {trained.loaders.skeleton} as learned"
@@ -102,11 +107,6 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
             prediction = predict(trained.task, loader, side, trained.device, precision)
         counts, names = np.ones(len(prediction), dtype=np.bool_), store.header.class_names
     return prediction, [names[label] for label in prediction.labels.tolist()], counts
-
-
-def _layout(run: GaitRun) -> str:
-    """Whose layout files have: the data set's."""
-    return gait_data_set(run.data).name if run.data.dataset == "store" else run.data.dataset
 
 
 def _threshold(trained: Trained[GaitRun]) -> Threshold | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from feeders.dataset import copies_across
+from feeders.dataset import copies_across, store_writer
 from feeders.prepare import ntu, penn, skeletics, ucla
 from feeders.prepare.gait import GAIT_SOURCES
 from feeders.prepare.ntu_bodies import Denoise
@@ -23,7 +23,7 @@ from feeders.prepare.raw_files import RawFiles, find_files
 from feeders.prepare.report import Report, load_report, report_path, write_report
 from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_shard, plan_shards, read_shards
 from feeders.prepare.source import RawSource
-from feeders.store import Store, StoreWriter, is_store
+from feeders.store import Store, is_store
 
 __all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prepare", "raw_source", "report_path"]
 
@@ -143,16 +143,7 @@ class Preparation:
         shards = read_shards(self.source, self._shards, self.jobs)
         with (
             closing(shards),
-            StoreWriter(
-                folder / _STORE,
-                dataset=facts.name,
-                skeleton=facts.skeleton.name,
-                joints=len(facts.skeleton.joints),
-                coordinates=facts.skeleton.coordinates,
-                class_names=facts.class_names,
-                units=facts.units,
-                frame_rate=facts.frame_rate,
-            ) as writer,
+            store_writer(folder / _STORE, facts) as writer,
         ):
             clips = 0
             for shard in shards:

@@ -158,6 +158,11 @@ def test_size_and_place_and_inputs_follow_the_config() -> None:
     torch.testing.assert_close(hips, torch.zeros_like(hips), atol=1e-5, rtol=0)
 
 
+def test_a_heading_is_of_an_odd_number_of_frames() -> None:
+    with pytest.raises(ValueError, match="heading_window.*\n.*got 14, expected an odd number"):
+        config(heading_window=14)
+
+
 def test_pixels_are_brought_to_size_and_gaps_can_be_closed(tmp_path: Path, data_folder: Path) -> None:
     walks = [(f"{person:03d}-nm-0{walk}-090", walk) for person in (1, 2, 3, 75, 76) for walk in (1, 2)]
     rows = [(walk, frame) for walk, _ in walks for frame in (1, 2, 3, 40, 41)]
@@ -288,6 +293,8 @@ def test_own_people_are_split_by_name(tmp_path: Path) -> None:
         build_gait_loaders(data.model_copy(update={"validation_people": ("p8",)}), 2, 2, 4, 0)
     with pytest.raises(ValueError, match=r"data.test_people: got nobody"):
         build_gait_loaders(data.model_copy(update={"test_people": ()}), 2, 2, 4, 0)
+    with pytest.raises(ValueError, match=r"data.root: got none with data.dataset=store"):
+        build_gait_loaders(data.model_copy(update={"root": None}), 2, 2, 4, 0)
     with pytest.raises(ValueError, match=r"data.test_people: got it with data.dataset=kinect_gait"):
         build(test_people=("p1",))
 

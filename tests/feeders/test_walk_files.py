@@ -3,24 +3,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders.gait3d import PROBE
 from feeders.prepare import prepare
-from feeders.prepare.kinect_gait import _JOINTS
 from feeders.store import Store
 from feeders.walk_files import store_of_files
-
-
-def write_walk(path: Path, frames: int, seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{joint};" + ";".join(f"{v:.3f}" for v in rng.normal(size=3)) for _ in range(frames) for joint in _JOINTS]
-    path.write_text("\n".join(lines))
-    return path
+from tests.feeders.gait_files import write_gait3d, write_kinect
 
 
 def test_a_file_alone_is_read_as_it_is_among_all(tmp_path: Path) -> None:
     for person in (3, 101):
         for walk in (1, 2):
-            write_walk(tmp_path / f"raw/Person{person:03d}/{walk}.txt", 5 + walk, seed=person + walk)
+            write_kinect(tmp_path / "raw", f"Person{person:03d}/{walk}", 5 + walk, seed=person + walk)
     prepare("kinect_gait", tmp_path / "raw", tmp_path / "store")
     whole = Store(tmp_path / "store")
     alone = store_of_files("kinect_gait", [tmp_path / "raw/Person101/2.txt"], tmp_path / "alone")
@@ -30,6 +23,32 @@ def test_a_file_alone_is_read_as_it_is_among_all(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone.clip(0).pose, whole.clip(row).pose)
     assert len(store_of_files("kinect_gait", [tmp_path / "raw/Person003"], tmp_path / "folder")) == 2
     assert len(store_of_files("kinect_gait", [tmp_path / "store"], tmp_path / "itself")) == 4
+
+
+def test_what_is_named_twice_is_read_once_and_two_walks_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = write_kinect(tmp_path / "raw", "Person101/2", 5)
+    other = write_kinect(tmp_path / "other", "Person101/2", 6, seed=1)
+    assert len(store_of_files("kinect_gait", [file, file.parent], tmp_path / "once")) == 1
+    with pytest.raises(ValueError, match="of the same name"):
+        store_of_files("kinect_gait", [file, other], tmp_path / "both")
+
+
+def test_gait3ds_partition_is_found_above_the_files(tmp_path: Path) -> None:
+    raw = write_gait3d(tmp_path / "raw")
+    for number, place in enumerate((raw, raw / "0002", raw / "0002/camid1_videoid0/seq1")):
+        walks = store_of_files("gait3d", [place], tmp_path / f"new{number}")
+        row = walks.index.sample_id.tolist().index("0002/camid1_videoid0/seq1")
+        assert (walks.index.label[row], walks.index.setup[row]) == (2, PROBE)
+
+
+@pytest.mark.parametrize("name", ["ann/3", "ann/side/3", "ann/side/coat/3"])
+def test_own_files_are_named_as_deep_as_those_of_their_store(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "my/walks" / f"{name}.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("frame,nose_x,nose_y\n0,1,2\n1,2,3\n")
+    prepare("walkers", tmp_path / "my/walks", tmp_path / "store")
+    walks = store_of_files("walkers", [file.parent], tmp_path / "new", Store(tmp_path / "store"))
+    assert (walks.index.sample_id.tolist(), walks.header.class_names) == ([name], ("ann",))
 
 
 @pytest.mark.parametrize(
