@@ -8,7 +8,7 @@ without any joint is nobody, and a frame without anybody is a gap.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -21,7 +21,9 @@ from torchlight.plain_pickle import read_plain_pickle
 CLIPPED = "confidence above 1, clipped"
 SEVERAL = "several people in a frame, the one of most confidence taken"
 GAPS = "frames without anybody, kept as gaps"
-_NUMBER = re.compile(r"(\d+)(?:_keypoints)?$", re.ASCII)
+_NUMBER = re.compile(r"(?<!\d)(\d{1,18})(?:_keypoints)?$", re.ASCII)
+# An hour: what is longer counts something else than frames, and a test would fill the gaps.
+_LONGEST = 100_000
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,16 @@ class Walk:
     replication: int = -1
 
     def recording(self, name: str, track: Track) -> Recording:
-        """The walk as a clip that ends with its last frame."""
+        """The walk as a clip that ends with its last frame; ValueError where that is hours after the first."""
+        frames = int(track.frames[-1]) + 1
+        if frames > _LONGEST:
+            raise ValueError(
+                f"{name}: got {frames} frames from the first to the last, expected at most {_LONGEST}; are these times?"
+            )
         return Recording(
             sample_id=name,
             label=self.label,
-            frames=int(track.frames[-1]) + 1,
+            frames=frames,
             bodies=(track,),
             subject=self.subject,
             camera=self.camera,
@@ -65,7 +72,6 @@ def read_detections(name: str, walk: Walk, numbers: np.ndarray, people: np.ndarr
         raise ValueError(
             f"{name}: got a confidence below 0 in frame {_first(numbers, confidence < 0)}, expected 0 to 1"
         )
-    notes = [CLIPPED] if (confidence > 1).any() else []
     sure = confidence.sum(axis=1)
     # By frame, the surest first; equals keep their order.
     order = np.lexsort((-sure, numbers))
@@ -73,13 +79,23 @@ def read_detections(name: str, walk: Walk, numbers: np.ndarray, people: np.ndarr
     if not len(order):
         raise NobodySeenError(f"{name}: nobody is detected in any frame")
     frames, chosen = np.unique(numbers[order], return_index=True)
-    if len(chosen) < len(order):
-        notes.append(SEVERAL)
-    if frames[-1] - frames[0] >= len(frames):
-        notes.append(GAPS)
+    notes = [SEVERAL] if len(chosen) < len(order) else []
     person = people[order[chosen]]
-    track = Track(frames - frames[0], person[:, :, :2], person[:, :, 2].clip(max=1.0))
-    return Reading(walk.recording(name, track), tuple(notes))
+    return walk_of_frames(name, walk, frames, person[:, :, :2], person[:, :, 2], notes)
+
+
+def walk_of_frames(
+    name: str, walk: Walk, frames: np.ndarray, joints: np.ndarray, confidence: np.ndarray, notes: Sequence[str] = ()
+) -> Reading:
+    """The walk of one person, from their first frame on; gaps and confidences above 1 are noted beside ``notes``.
+
+    Shapes:
+        frames: (F,) rising; joints: (F, V, C); confidence: (F, V)
+    """
+    clipped = [CLIPPED] if (confidence > 1).any() else []
+    gaps = [GAPS] if frames[-1] - frames[0] >= len(frames) else []
+    track = Track(frames - frames[0], joints, confidence.clip(max=1.0))
+    return Reading(walk.recording(name, track), (*clipped, *notes, *gaps))
 
 
 def frame_number(file: str, suffix: str) -> int:

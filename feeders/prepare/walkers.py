@@ -17,14 +17,16 @@ from types import MappingProxyType
 import numpy as np
 
 from feeders.dataset import DataSet
-from feeders.prepare.detections import Walk, pickled_frames, read_detections
+from feeders.prepare.detections import Walk, pickled_frames, read_detections, walk_of_frames
 from feeders.prepare.gait_trees import last_three
 from feeders.prepare.raw_files import files_at
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
 from feeders.skeleton import COCO17, OPENPOSE18, SKELETONS, Skeleton
-from feeders.store import Track
 
 _CELL = re.compile(r"(\w+)_(x|y|z|conf)")
+# Numbers of walks that 64 bits hold; frames that float64 tells apart.
+_LAST_NUMBER = re.compile(r"(\d{1,18})\D*$", re.ASCII)
+_FRAMES = 1 << 53
 _PICKLED = "pkl:"
 _LAYOUT = (
     "<identity>/[<camera>/[<condition>/]]<walk>.csv files with columns frame, <joint>_x, <joint>_y[, <joint>_z]"
@@ -66,31 +68,31 @@ def read(skeleton: Skeleton, known: Sequence[Sequence[str]], name: str, content:
     if not fields[0]:
         raise ValueError(f"{name}: got a path that says no identity, expected {_LAYOUT}")
     label, camera, condition = (names.index(field) for names, field in zip(known, fields[:3], strict=True))
-    digits = re.findall(r"\d+", fields[3])
-    walk = Walk(label, label, camera, setup=condition, replication=int(digits[-1]) if digits else -1)
+    digits = _LAST_NUMBER.search(fields[3])
+    walk = Walk(label, label, camera, setup=condition, replication=int(digits[1]) if digits else -1)
     if name.startswith(_PICKLED):
         return read_detections(name.removeprefix(_PICKLED), walk, *pickled_frames(name, content, len(skeleton.joints)))
     numbers, joints, weight = _table(skeleton, name, content)
     if skeleton.coordinates == 2:
         return read_detections(name, walk, numbers, np.concatenate([joints, weight[..., None]], axis=2))
-    return Reading(walk.recording(name, _in_space(name, numbers, joints, weight)))
+    return _in_space(name, walk, numbers, joints, weight)
 
 
-def _in_space(name: str, numbers: np.ndarray, joints: np.ndarray, weight: np.ndarray) -> Track:
+def _in_space(name: str, walk: Walk, numbers: np.ndarray, joints: np.ndarray, weight: np.ndarray) -> Reading:
     """The walker in 3D, where there is one person in every frame."""
     order = np.argsort(numbers, kind="stable")
     order = order[weight[order].max(axis=1) > 0]
     if not len(order):
         raise NobodySeenError(f"{name}: no joint is seen in any frame")
-    frames = numbers[order] - numbers[order][0]
+    frames = numbers[order]
     if (frames[1:] == frames[:-1]).any():
         raise ValueError(f"{name}: got a frame twice, expected one person in each; keep the walker alone")
-    return Track(frames, joints[order], weight[order].clip(max=1.0))
+    return walk_of_frames(name, walk, frames, joints[order], weight[order])
 
 
 def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(R,) frame numbers, (R, V, C) joints, (R, V) confidence; a joint without columns, or left empty, is missing."""
-    header, *lines = content.decode("utf-8", "replace").splitlines() or [""]
+    header, *lines = content.decode("utf-8-sig", "replace").splitlines() or [""]
     columns = [column.strip() for column in header.split(",")]
     unknown = [column for column in columns[1:] if not _is_of(column, skeleton)]
     if columns[0] != "frame" or unknown or len(set(columns)) < len(columns):
@@ -98,8 +100,8 @@ def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, n
     try:
         rows = [[float(cell or "nan") for cell in line.split(",")] for line in lines if line.strip()]
         table = np.array(rows, dtype=np.float64).reshape(-1, len(columns))
-        if not np.isfinite(table[:, 0]).all():
-            raise ValueError("no frame number")
+        if not (np.abs(table[:, 0]) < _FRAMES).all() or (table[:, 0] % 1).any():
+            raise ValueError("no whole frame number")
         numbers = table[:, 0].astype(np.int64)
     except ValueError as error:
         raise ValueError(f"{name}: got a row that is not {len(columns)} numbers ({error})") from error
@@ -128,7 +130,10 @@ def _is_of(column: str, skeleton: Skeleton) -> bool:
 def _first_skeleton(items: Sequence[RawItem]) -> tuple[Skeleton, str]:
     """The skeleton that the first readable file shows, and the units that follow."""
     for item in items:
-        content = item.content()
+        try:
+            content = item.content()
+        except ValueError:
+            continue  # Reading it says what is wrong with it.
         if item.name.startswith(_PICKLED):
             for skeleton in (COCO17, OPENPOSE18):
                 try:

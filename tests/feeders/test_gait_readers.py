@@ -153,6 +153,7 @@ def test_a_joint_without_confidence_is_missing(tmp_path: Path) -> None:
         ("human_crop_f4.txt", "1,2," + cells(person(0) * [1, 1, -1]), "confidence below 0 in frame 4"),
         ("human_crop_f4.txt", "w,h,x", "human_crop_f4.txt: got 'w,h,x', expected numbers"),
         ("notes.txt", "hello", "notes.txt: got a name without a frame number"),
+        (f"f{10**20}.txt", "1,2," + cells(person(0)), "got a name without a frame number"),
     ],
 )
 def test_a_broken_walk_is_named_and_stops_no_other(tmp_path: Path, file: str, content: str, reason: str) -> None:
@@ -445,13 +446,28 @@ def test_own_flat_walkers_and_opengait_trees(tmp_path: Path) -> None:
     assert clip_of(store, "anna/1").present[:, 0].tolist() == [True, False, True]
 
 
+def test_own_walkers_in_space_have_gaps_confidences_and_long_numbers_too(tmp_path: Path) -> None:
+    raw, name = tmp_path / "raw", "anna/20231231235959123456789"
+    (raw / "anna").mkdir(parents=True)
+    rows = ("\ufeffframe,head_x,head_y,head_z,head_conf,hip_centre_x,hip_centre_y,hip_centre_z", "7,1,2,3,1.5,0,0,0")
+    (raw / f"{name}.csv").write_text("\n".join([*rows, "9,1,2,3,0,0,0,0"]))
+    store, report = prepared("walkers", raw)
+    assert report.mended == {CLIPPED: [name], GAPS: [name]}
+    clip = clip_of(store, name)
+    assert clip.present[:, 0].tolist() == [True, False, True]
+    assert clip.joint_weight[:, KINECT20.joints.index("head"), 0].tolist() == [1, 0, 0]
+    assert columns_of(store, name)[-1] == 231235959123456789
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("frame,tail_x,tail_y\n0,1,2", "got columns ['tail_x', 'tail_y']"),
         ("left_hip_x,frame\n1,2", "expected frame and joints of COCO17"),
         ("frame,nose_x,nose_y\n0,1", "not 3 numbers"),
-        ("frame,nose_x,nose_y\n,1,2", "no frame number"),
+        ("frame,nose_x,nose_y\n,1,2", "no whole frame number"),
+        ("frame,nose_x,nose_y\n0,1,2\n0.04,1,2", "no whole frame number"),
+        ("frame,nose_x,nose_y\n0,1,2\n3600000,1,2", "got 3600001 frames from the first to the last"),
         ("frame,nose_x,nose_y,nose_conf\n0,1,2,-1", "below 0"),
         ("", "got columns"),
     ],
