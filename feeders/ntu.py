@@ -1,11 +1,15 @@
 """NTU RGB+D 60 and 120 (Shahroudy et al., CVPR 2016; Liu et al., TPAMI 2020): names and official splits."""
 
+import re
 from types import MappingProxyType
 
 from feeders.dataset import DataSet, Protocol
 from feeders.skeleton import NTU25
 
 # The data set page's wording; a class index is the A number of the file name minus 1.
+SAMPLE_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
+"""Setup, camera, subject, replication and action, all from 1."""
+
 CLASS_NAMES = (
     "drink water",
     "eat meal/snack",

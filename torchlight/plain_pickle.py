@@ -66,7 +66,7 @@ class _Array:
         dtype = self.dtype.dtype
         if not isinstance(data, (bytes, bytearray)) or len(data) != math.prod(self.shape) * dtype.itemsize:
             raise pickle.UnpicklingError(f"got array data that does not fill shape {self.shape}, expected its bytes")
-        flat = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="))
+        flat = np.frombuffer(data, dtype).astype(dtype.newbyteorder("="), copy=False)
         return np.asarray(flat.reshape(self.shape, order="F" if self.order == "F" else "C"))
 
 

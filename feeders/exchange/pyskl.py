@@ -14,12 +14,11 @@ import numpy as np
 
 from feeders.dataset import DataSet, canonical_split, split_index
 from feeders.exchange.report import ImportReport, SplitComparison
-from feeders.ntu import NTU60, NTU120
+from feeders.ntu import NTU60, NTU120, SAMPLE_NAME
 from feeders.skeleton import NTU25
 from feeders.store import Recording, Store, StoreIndex, StoreWriter, Track
 from torchlight.plain_pickle import load_plain_pickle
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _ORIGIN = NTU25.joints.index("spine_middle")
 _JOINTS = len(NTU25.joints)
 _SPLIT = re.compile(r"(xsub|xview|xset)_(train|val|test)")
@@ -74,7 +73,7 @@ def _content(content: Any, file: Path) -> tuple[list[dict[str, Any]], Mapping[st
 
 def _recording(annotation: Mapping[str, Any], classes: int) -> Recording:
     name, label, keypoint = str(annotation.get("frame_dir")), annotation.get("label"), annotation.get("keypoint")
-    fields = _NAME.fullmatch(name)
+    fields = SAMPLE_NAME.fullmatch(name)
     if fields is None:
         raise ValueError(f"{name}: got an unknown name, expected SsssCcccPpppRrrrAaaa")
     setup, camera, subject, replication, action = map(int, fields.groups())

@@ -1,25 +1,22 @@
 """NTU RGB+D 60 and 120, and the demo, from their ``.skeleton`` files: which files, and each one's clip."""
 
-import re
 from functools import partial
 from importlib.resources import files
 from typing import get_args
 
 from feeders.dataset import DataSet
 from feeders.demo import demo_data
-from feeders.ntu import NTU60, NTU120
+from feeders.ntu import NTU60, NTU120, SAMPLE_NAME
 from feeders.prepare.ntu_bodies import Denoise, clean
 from feeders.prepare.ntu_parse import read_skeleton
 from feeders.prepare.source import RawSource, Reading
 from feeders.store import Recording
 from feeders.synthetic import SyntheticConfig
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", re.ASCII)
-
 
 def read(classes: int, denoise: Denoise, copies_body: bool, name: str, content: bytes) -> Reading:
     """One ``.skeleton`` file as a clip; see `feeders.prepare.ntu_bodies.clean` for how it is cleaned."""
-    fields = _NAME.fullmatch(name)
+    fields = SAMPLE_NAME.fullmatch(name)
     if fields is None:
         raise ValueError(f"{name}: got an unknown name, expected SsssCcccPpppRrrrAaaa")
     setup, camera, subject, replication, action = map(int, fields.groups())
@@ -41,7 +38,7 @@ def read(classes: int, denoise: Denoise, copies_body: bool, name: str, content: 
 
 def belongs(last_setup: int, name: str) -> bool:
     """Whether a file is of the data set that ends with a setup; an unknown name is, and cannot be read."""
-    fields = _NAME.fullmatch(name)
+    fields = SAMPLE_NAME.fullmatch(name)
     return fields is None or int(fields[1]) <= last_setup
 
 
