@@ -2,10 +2,10 @@
 
     python -m benchmarks.prepare [--files 1000] [--many 10000] [--rounds 3]
 
-Simulated files in NTU's layout, with as many digits as the real ones: 30 to 300 frames, median 75; 15 % of two bodies.
-Versions take turns, each in a process of its own, and compilation comes before the clock starts. The plain pipeline
-ends with the padded (N, 300, 150) array, saved. Memory is what all processes of ``python -m feeders.prepare`` hold at
-once, shared pages counted once (PSS); there, the many files are hard links to the few.
+Simulated files in NTU's layout, with the digits and line ends of the real ones: 30 to 300 frames, median 75; 15 % of
+two bodies. Versions take turns, each in a process of its own, and compilation comes before the clock starts. The plain
+pipeline ends with the padded (N, 300, 150) array, saved. Memory is what all processes of ``python -m feeders.prepare``
+hold at once, shared pages counted once (PSS); there, the many files are hard links to the few.
 """
 
 import argparse
@@ -37,8 +37,8 @@ Stages = Mapping[str, Callable[[], object]]
 FRAMES, COLUMNS, JOBS, BIG_STORE = 300, 150, 2, 50_000
 SEVERAL = f"whole, {JOBS} jobs"
 SHAPE = (len(NTU60.skeleton.joints), NTU60.skeleton.coordinates)
-_JOINT = "%.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g 2\n"
-_BODY = "%d 0 1 1 0 1 0 0.01391602 -0.1713867 2\n25\n" + 25 * _JOINT
+_JOINT = "%.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g %.7g 2\r\n"
+_BODY = "%d 0 1 1 0 1 0 0.01391602 -0.1713867 2\r\n25\r\n" + 25 * _JOINT
 
 
 def write_files(folder: Path, count: int) -> None:
@@ -50,11 +50,11 @@ def write_files(folder: Path, count: int) -> None:
         bodies = 1 + int(draw.random() < 0.15)
         values = draw.normal(size=(frames, bodies, 25, 11)) * ([0.3, 0.9, 0.3] + [300.0] * 4 + [0.5] * 4)
         values[..., 2] += 3.0
-        text = [f"{frames}\n"]
+        text = [f"{frames}\r\n"]
         for frame in values:
-            text.append(f"{bodies}\n")
+            text.append(f"{bodies}\r\n")
             text += [_BODY % (72057594037931101 + body, *joints.ravel()) for body, joints in enumerate(frame)]
-        (folder / f"{_name(number)}.skeleton").write_text("".join(text), encoding="ascii")
+        (folder / f"{_name(number)}.skeleton").write_bytes("".join(text).encode("ascii"))
 
 
 def _name(number: int) -> str:

@@ -12,7 +12,7 @@ from feeders.prepare.words import eight_bytes, set_bits, trailing_zeros
 # Up to these bounds mantissa and power of ten are exact in float64, so one operation rounds once (Clinger, PLDI 1990).
 _EXACT_MANTISSA, _EXACT_POWER = np.uint64(2**53), 22
 _POWERS = 10.0 ** np.arange(_EXACT_POWER + 1)
-_NEWLINE, _SPACE, _ZERO, _PLUS, _MINUS, _POINT, _SMALL_E = 10, 32, 48, 43, 45, 46, 101
+_NEWLINE, _RETURN, _SPACE, _ZERO, _PLUS, _MINUS, _POINT, _SMALL_E = 10, 13, 32, 48, 43, 45, 46, 101
 # Eight bytes at a time (Lamport, CACM 1975): the same in every byte of a word.
 _ONES = 0x0101010101010101
 _HIGH, _LOW_SEVEN = np.uint64(0x80 * _ONES), np.uint64(0x7F * _ONES)
@@ -101,9 +101,11 @@ def _skip_values(text: np.ndarray, at: int, expected: int) -> int:
         doubles |= space & (space << np.uint64(8) | before)
         if control:
             at += np.int64(trailing_zeros(control) >> np.uint64(3))
-            # One space before each value, none after the last, and the line's end.
-            if _byte(text, at) == _NEWLINE and spaces == expected and not doubles and _byte(text, at - 1) > _SPACE:
-                return at + 1
+            # One space before each value and none after the last, then the line's end, of one byte or two.
+            if spaces == expected and not doubles and _byte(text, at - 1) > _SPACE:
+                at += _byte(text, at) == _RETURN
+                if _byte(text, at) == _NEWLINE:
+                    return at + 1
             break
         before = space >> np.uint64(56)
         at += 8

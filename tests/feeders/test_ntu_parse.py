@@ -1,7 +1,9 @@
 import logging
+import re
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -114,6 +116,60 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(damaged())
 @settings(max_examples=400, deadline=None)
 def test_a_damaged_file_is_read_or_refused(content: bytes) -> None:
+    assert outcome(read_skeleton, content) == outcome(by_lines, content)
+
+
+# Many values in eight bytes.
+SHORT = b"\r\n".join([b"1", b"1", b"7 0 1 1 1 1 0 0 0 2", b"25", *[b"1 2 3 4 5 6 7 8 9 1 2 3"] * 25, b""])
+SEAMS = [
+    b"",
+    b" ",
+    b"  ",
+    b"\t",
+    b"\r",
+    b"\n",
+    b"\r\n",
+    b"\v",
+    b"\0",
+    b"\x1c",
+    b"\x7f",
+    b"\x85",
+    b"+",
+    b"-",
+    b"e1",
+    b"0",
+    b" 5",
+]
+
+
+@st.composite
+def near_halfway(draw: st.DrawFn) -> bytes:
+    """A number of 6 to 20 decimals between two of float32's, about where rounding twice is another thing than once."""
+    low, unit = draw(st.floats(0, 9, width=32)), Decimal(1).scaleb(-draw(st.integers(6, 20)))
+    middle = (Decimal(low) + Decimal(float(np.nextafter(np.float32(low), np.float32(10))))) / 2
+    number = middle.quantize(unit) + draw(st.integers(-1, 1)) * unit
+    return f"{draw(st.sampled_from(['', '-', '+']))}{number:f}".encode()
+
+
+@st.composite
+def resewn(draw: st.DrawFn) -> bytes:
+    """A good file with other numbers, or with another seam between two values, in a few places."""
+    content = draw(st.sampled_from([SMALL, SHORT])).replace(b"\r\n", draw(st.sampled_from([b"\n", b"\r\n"])))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(content)))
+        if draw(st.booleans()):
+            seam = next((match.start() for match in re.finditer(rb"\s", content) if match.start() >= at), at)
+            start = max(seam + draw(st.integers(-2, 1)), 0)
+            content = content[:start] + draw(st.sampled_from(SEAMS)) + content[start + draw(st.integers(0, 2)) :]
+        else:
+            value = draw(st.sampled_from([b"", b"4"]) | near_halfway())
+            content = content[:at] + re.sub(rb"(\A|\s)\S+", rb"\g<1>" + value, content[at:], count=1)
+    return draw(st.sampled_from([content, content.rstrip(), content.rstrip() + b" ", content + b"\r\n \n"]))
+
+
+@given(resewn())
+@settings(max_examples=500, deadline=None)
+def test_values_are_told_apart_as_line_by_line(content: bytes) -> None:
     assert outcome(read_skeleton, content) == outcome(by_lines, content)
 
 
