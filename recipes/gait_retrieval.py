@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
-from feeders.gait_protocols import protocols_of, walks_of
+from feeders.gait_protocols import GREW_ANSWERS, grew_official, grew_submission, protocols_of, walks_of
 from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder
@@ -18,14 +18,15 @@ from model.metric_losses import GaitLossConfig
 from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
 from recipes.bpmt import PretrainConfig
 from torchlight.arrays import matching_order
+from torchlight.atomic import write_atomically
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig, StrictConfig
 from torchlight.embeddings import EmbeddingFile, write_embeddings
 from torchlight.evaluation import Evaluation
 from torchlight.gallery import Index, threshold_of
 from torchlight.metrics.distance import DistanceName
-from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
-from torchlight.metrics.ranking import Pairing
+from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, SampleTable
+from torchlight.metrics.ranking import Pairing, nearest
 from torchlight.metrics.reranking import KReciprocal
 from torchlight.metrics.retrieval import RetrievalMetrics
 from torchlight.metrics.verification import verify
@@ -173,7 +174,26 @@ def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
     """The walks that some phases need; a phase that is given files needs none."""
     files = {"enrol": run.enrol.walks, "identify": run.identify.walks}
     splits = {split for phase in phases if not files.get(phase) for split in _SPLITS_OF_PHASE[phase]}
-    return walk_loaders(run, splits | (set(run.train.evaluated_splits) if "train" in phases else set()))
+    if "train" not in phases:
+        return walk_loaders(run, splits)
+    loaders = walk_loaders(run, splits | set(run.train.evaluated_splits))
+    for split in loaders.evaluation:
+        _refuse_unanswerable(asked(loaders, split), split)
+    return loaders
+
+
+def _refuse_unanswerable(walks: Asked, split: str) -> None:
+    """A ValueError before hours of training, where the walks to choose on cannot be ranked after them."""
+    protocol = walks.protocols[0]
+    probe, gallery = protocol.probes, protocol.gallery
+    row, item = Agreeing(walks.table, ("identity",), probe, gallery).pairs(0, len(probe))
+    is_match = ~protocol.is_excluded(walks.table, probe[row], gallery[item])
+    people = len(np.unique(walks.table.identity))
+    if people < 2 or not is_match.any():
+        raise ValueError(
+            f"data: got {people} people in split {split} and {is_match.sum()} pairs of walks of one of them under "
+            f"protocol {protocol.name}, expected two people and a pair; hold other people out, or nobody"
+        )
 
 
 def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:
@@ -229,6 +249,9 @@ def asked(loaders: Loaders, split: str) -> Asked:
 
 def _calibration(run: GaitRun, loaders: Loaders) -> Calibration:
     def threshold(validation: Prediction) -> tuple[float, ...]:
+        if run.data.views.held_out:
+            # Other views of people who were learned from tell nothing of strangers.
+            return (np.nan,) * 5
         people = asked(loaders, "val")
         pairing = Pairing.of(people.table, people.protocols[0])
         space = people.embeddings(validation, run.retrieval.distance).space()
@@ -254,7 +277,7 @@ def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:
 
 
 def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, sha: str, run_dir: RunDir) -> Path:
-    """Write the embeddings of a split, with all that it takes to rank them."""
+    """Write the embeddings of a split, with all that it takes to rank them, and what GREW's server asks for."""
     file = asked(loaders, result.split).embeddings(
         result.prediction,
         run.retrieval.distance,
@@ -265,4 +288,11 @@ def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, sha: str, run_
     )
     path = run_dir.embeddings(result.split)
     write_embeddings(path, file)
+    official = grew_official(file.table)
+    if loaders.dataset.startswith("grew/") and len(official.probes) and len(official.gallery) >= GREW_ANSWERS:
+        pairing = Pairing.of(file.table, official)
+        distances = file.space().between(pairing.probe, pairing.gallery)
+        found, _ = nearest(file.table, official, pairing, distances, GREW_ANSWERS)
+        answers = grew_submission(file.table, pairing.probe, found)
+        write_atomically(path.with_name(f"{result.split}-submission.csv"), answers.encode())
     return path

@@ -6,6 +6,7 @@ A file carries its protocols and the columns that they speak of, so evaluating o
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -157,10 +158,11 @@ def align_embeddings(files: Sequence[EmbeddingFile]) -> tuple[EmbeddingFile, ...
             differing = np.flatnonzero(_names(aligned[-1]) != _names(first))
             names = some(first.table.sample_id[row] for row in differing)
             raise ValueError(f"align: got other identities for {len(differing)} samples ({names}), expected equal")
-        for one, other in zip(first.protocols, aligned[-1].protocols, strict=False):
-            if one.rules() != other.rules() or not np.array_equal(one.role, other.role):
+        for one, other in zip_longest(first.protocols, aligned[-1].protocols):
+            if not (one and other) or one.rules() != other.rules() or not np.array_equal(one.role, other.role):
+                unlike, known = (each.name if each else "none" for each in (other, one))
                 raise ValueError(
-                    f"align: got another protocol {other.name} in {file.modality or 'a stream'} than {one.name} in "
+                    f"align: got another protocol {unlike} in {file.modality or 'a stream'} than {known} in "
                     f"{first.modality or 'the first'}, expected the same in every stream"
                 )
     agreed("data sets", [file.dataset for file in files])

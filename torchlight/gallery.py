@@ -163,8 +163,13 @@ def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDAr
 
 
 def threshold_of(verification: Verification, false_alarms: float) -> Threshold:
-    """The threshold that keeps to a share of false alarms on people whom nobody learned from."""
-    distance = verification.unknown_threshold(false_alarms)
+    """The threshold that keeps to a share of false alarms on people whom nobody learned from.
+
+    It is a float32, as which a task keeps it: rounded up, it would let one more stranger in.
+    """
+    limit = verification.unknown_threshold(false_alarms)
+    nearest = np.float32(limit)
+    distance = float(nearest if float(nearest) <= limit else np.nextafter(nearest, np.float32(-np.inf)))
     shares = verification.identification(distance, draws=1)
     return Threshold(
         distance=distance,
