@@ -31,6 +31,9 @@ _BLOCKS = 2048
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
 
 
+FACTS = ("label", "subject", "camera", "setup", "replication", "frames")
+
+
 @dataclass(frozen=True)
 class Track:
     """One body of a clip: where it is seen, and what is seen.
@@ -110,7 +113,7 @@ class StoreIndex:
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray]) -> Self:
         """From its columns in a file; image sizes that an old file lacks are -1. KeyError where it lacks others."""
-        unknown = np.full(len(columns["sample_id"]), -1, dtype=np.int64)
+        unknown = np.full(len(columns["label"]), -1, dtype=np.int64)
         sizes = {name: columns.get(name, unknown) for name in ("width", "height")}
         return cls(**sizes, **{field.name: columns[field.name] for field in fields(cls) if field.name not in sizes})
 
@@ -375,6 +378,11 @@ class Store:
     @cached_property
     def _weights(self) -> np.ndarray | None:
         return _open_array(self.folder / _WEIGHT) if _WEIGHT in self.header.files else None
+
+    @cached_property
+    def facts(self) -> np.ndarray:
+        """(6, N) int64: `FACTS` of every clip, together as a batch wants them."""
+        return np.stack([getattr(self.index, name) for name in FACTS])
 
     @cached_property
     def first_row(self) -> np.ndarray:

@@ -105,7 +105,7 @@ def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
             if "poses" not in content:
                 return None, outcome
             return Block(StoreIndex.of(content), content["poses"], content.get("joint_weight")), outcome
-    except (ValueError, KeyError, TypeError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
         shard.path.unlink()
         raise ValueError(
             f"{shard.path}: got {error!r}, expected a whole shard; it is removed, run this again"

@@ -167,6 +167,19 @@ def test_what_was_read_is_not_read_again(raw: Path, tmp_path: Path) -> None:
     assert len(Store(tmp_path / "out")) == 19
 
 
+@pytest.mark.parametrize("whole_from", [None, 2**30, 4096])
+def test_a_shard_that_a_loss_of_power_emptied_is_made_again(raw: Path, tmp_path: Path, whole_from: int | None) -> None:
+    prepared(raw, tmp_path / "whole").finish()
+    prepared(raw, tmp_path / "out").read()
+    shard = min((tmp_path / ".out-partial").glob("shard-*"))
+    held = shard.read_bytes()
+    shard.write_bytes(b"" if whole_from is None else bytes(len(held[:whole_from])) + held[whole_from:])
+    with pytest.raises(ValueError, match="expected a whole shard; it is removed, run this again"):
+        prepared(raw, tmp_path / "out").finish()
+    prepared(raw, tmp_path / "out").finish()
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_work_of_other_files_or_options_is_thrown_away(raw: Path, tmp_path: Path) -> None:
     prepared(raw, tmp_path / "out").read()
     work = tmp_path / ".out-partial"
