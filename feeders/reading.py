@@ -8,9 +8,7 @@ from feeders.batch import SkeletonBatch
 from feeders.blended import Steps, read_blended
 from feeders.crop import TimeGrid, resample
 from feeders.skeleton import Skeleton
-from feeders.store import Store
-
-_META = ("subject", "camera", "setup", "replication", "frames")
+from feeders.store import FACTS, Store
 
 
 def read_resampled(store: Store, skeleton: Skeleton, samples: np.ndarray, grid: TimeGrid, bodies: int) -> SkeletonBatch:
@@ -45,13 +43,13 @@ def read_frames(store: Store, samples: np.ndarray, frames: np.ndarray, bodies: i
 def _as_batch(
     store: Store, samples: np.ndarray, pose: Tensor, weight: Tensor, body_mask: Tensor, frame_mask: Tensor
 ) -> SkeletonBatch:
-    index = store.index
+    label, *meta = map(torch.from_numpy, store.facts[:, samples])
     return SkeletonBatch(
         pose=pose,
         joint_weight=weight,
         body_mask=body_mask,
         frame_mask=frame_mask,
-        label=torch.from_numpy(index.label[samples]),
-        sample_id=tuple(index.sample_id[samples].tolist()),
-        meta={name: torch.from_numpy(getattr(index, name)[samples]) for name in _META},
+        label=label,
+        sample_id=tuple(store.index.sample_id[samples].tolist()),
+        meta=dict(zip(FACTS[1:], meta, strict=True)),
     )

@@ -95,8 +95,7 @@ class Moves:
 
 def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
     """Mirror, scale, shear, rotate: each where asked, in this order, as one map. ``seeds``: (N,) uint64."""
-    moves = Moves.none(len(seeds))
-    matrices, is_mirrored = [], moves.is_mirrored
+    matrices, is_mirrored = [], np.zeros(len(seeds), dtype=bool)
     if settings.mirror:
         is_mirrored = uniform(seeds, "mirror")[:, 0] < settings.mirror
         matrices.append(np.where(is_mirrored[:, None, None], np.diag([-1.0, 1.0, 1.0]), np.eye(3)))
@@ -107,7 +106,7 @@ def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
     if any(settings.rotation):
         matrices.append(rotation_matrices(between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)))
     if not matrices:
-        return moves
+        return Moves.none(len(seeds))
     return Moves(reduce(lambda first, then: then @ first, matrices).astype(np.float32), is_mirrored)
 
 
