@@ -1,4 +1,4 @@
-"""Trainings behind a table: each is one call of a documented door and leaves one JSON and one score file.
+"""Trainings behind a table: each is one call of a documented door and leaves one JSON, and scores or embeddings.
 
 A finished run is skipped, an interrupted one goes on from its checkpoints, a failed one is said and leaves no result.
 """
@@ -30,9 +30,11 @@ class Run(ABC):
 
     Attributes:
         work: where the run folders are made.
+        headline: the metric that is said when it is done.
     """
 
     work: ClassVar[Path]
+    headline: ClassVar[str] = "top1"
 
     @property
     @abstractmethod
@@ -54,8 +56,24 @@ class Run(ABC):
         """A door, called as a user would: the words after ``python``."""
 
     @property
+    def produced(self) -> Path:
+        """What its door leaves of the evaluated split."""
+        return self.folders[-1] / "scores" / f"{self.evaluated_on}.npz"
+
+    def numbers(self) -> dict[str, Any]:
+        """What is kept with it, from its kept file; ``metrics`` among them."""
+        scores = read_scores(self.scores)
+        assert scores.labels is not None
+        metrics = ClassificationMetrics()
+        return {
+            "metrics": metrics.of_arrays(scores.labels, scores.logits),
+            "classifier_alone": metrics.of_arrays(scores.labels, scores.extra.get("classifier", scores.logits)),
+            "checkpoint_sha": scores.checkpoint_sha,
+        }
+
+    @property
     def scores(self) -> Path:
-        """Its kept score file."""
+        """Its kept score file, or embeddings file."""
         return self.kept / f"{self.name}.npz"
 
     @property
@@ -72,7 +90,7 @@ class Run(ABC):
 def train(run: Run, threads: int) -> None:
     """Do one run and keep its numbers and scores."""
     started = time.monotonic()
-    folder, evaluated = run.work / run.name, run.folders[-1]
+    folder = run.work / run.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "console.txt").open("a") as console:
         done = subprocess.run(
@@ -85,28 +103,23 @@ def train(run: Run, threads: int) -> None:
     if done.returncode != 0:
         print(f"{run.name}: exit code {done.returncode}, see {folder / 'console.txt'}", flush=True)
         return
-    split = run.evaluated_on
-    scores = read_scores(evaluated / "scores" / f"{split}.npz")
-    assert scores.labels is not None
-    metrics = ClassificationMetrics()
+    run.kept.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run.produced, run.scores)
     epochs = [row for stage in run.folders for row in _epochs(stage)]
     payload = {
         **asdict(run),
-        "evaluated_on": split,
+        "evaluated_on": run.evaluated_on,
         "command": " ".join(["python", *run.command()]),
-        "metrics": metrics.of_arrays(scores.labels, scores.logits),
-        "classifier_alone": metrics.of_arrays(scores.labels, scores.extra.get("classifier", scores.logits)),
+        **run.numbers(),
         "epochs": len(epochs),
         "training_minutes": round(sum(row["epoch_seconds"] for row in epochs) / 60, 1),
         "minutes_of_last_call": round((time.monotonic() - started) / 60, 1),
         "threads": threads,
-        "checkpoint_sha": scores.checkpoint_sha,
         "environment": environment(),
     }
-    run.kept.mkdir(parents=True, exist_ok=True)
-    shutil.copy(evaluated / "scores" / f"{split}.npz", run.scores)
     run.result.write_text(json.dumps(payload, indent=1) + "\n")
-    print(f"{run.name}: top-1 {payload['metrics']['top1']:.1f}, {payload['training_minutes']} minutes", flush=True)
+    said = f"{run.headline} {payload['metrics'][run.headline]:.1f}, {payload['training_minutes']} minutes"
+    print(f"{run.name}: {said}", flush=True)
 
 
 def top1(runs: Sequence[Run], key: str = "metrics") -> list[float]:

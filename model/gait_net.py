@@ -5,7 +5,8 @@ identity classifier trains, kept apart for every part as OpenGait's SeparateBNNe
 the same modules as on the action side.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -35,6 +36,8 @@ class GaitNetConfig(StrictConfig):
         heads: attention heads per part.
         width: D of every slot's embedding.
         embedding: which one walkers are found by.
+        window: walks are found by the mean direction of their windows of so many frames, which overlap by half; best
+            as long as those learned from. None takes the whole walk at once.
         freeze_encoder: leave the encoder as it starts, batch statistics included, and train what stands above it.
     """
 
@@ -44,6 +47,7 @@ class GaitNetConfig(StrictConfig):
     heads: int = Field(default=8, ge=1)
     width: int = Field(default=64, ge=1)
     embedding: Literal["before_neck", "after_neck"] = "after_neck"
+    window: int | None = Field(default=None, ge=2, multiple_of=2)
     freeze_encoder: bool = False
 
 
@@ -155,6 +159,16 @@ class GaitNet(nn.Module):
 
     def retrieval_embedding(self, batch: SkeletonBatch) -> PartEmbeddings:
         """The vectors that walkers are found by, in float32."""
+        if self.config.window is None:
+            return self._found_by(batch)
+        total, mass = torch.zeros(()), torch.zeros(())
+        for window, seen in _windows(batch, self.config.window):
+            parts = self._found_by(window)
+            weight = (parts.present * seen[:, None]).unsqueeze(-1)
+            total, mass = total + weight * F.normalize(parts.embedding, dim=-1), mass + weight
+        return PartEmbeddings(total / mass.clamp(min=1), mass.squeeze(-1) > 0)
+
+    def _found_by(self, batch: SkeletonBatch) -> PartEmbeddings:
         parts = self.embed(batch)
         embedding = parts.embedding.float()
         if self.config.embedding == "after_neck":
@@ -167,3 +181,19 @@ class GaitNet(nn.Module):
         if self.config.freeze_encoder:
             self.encoder.eval()
         return self
+
+
+def _windows(batch: SkeletonBatch, frames: int) -> Iterator[tuple[SkeletonBatch, Tensor]]:
+    """Windows of walks with (N,) how many frames each shows: 0 where all of them were in the window before."""
+    half = frames // 2
+    for start in range(0, max(batch.frame_mask.shape[1] - half, 1), half):
+        stop = start + frames
+        mask = batch.frame_mask[:, start:stop]
+        is_news = mask[:, half if start else 0 :].any(dim=1)
+        window = replace(
+            batch,
+            pose=batch.pose[:, :, start:stop],
+            joint_weight=batch.joint_weight[:, start:stop],
+            frame_mask=mask,
+        )
+        yield window, mask.sum(dim=1) * is_news

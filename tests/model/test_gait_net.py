@@ -60,8 +60,11 @@ def test_it_says_an_embedding_and_identities_for_the_whole_body_and_each_part(en
 
 @pytest.mark.parametrize("interaction", ["none", "cross_attention"])
 @pytest.mark.parametrize("embedding", ["before_neck", "after_neck"])
-def test_an_embedding_does_not_depend_on_its_batch_mates(encoder: str, interaction: str, embedding: str) -> None:
-    network = net(interaction=interaction, embedding=embedding)
+@pytest.mark.parametrize("window", [None, 4])
+def test_an_embedding_does_not_depend_on_its_batch_mates(
+    encoder: str, interaction: str, embedding: str, window: int | None
+) -> None:
+    network = net(interaction=interaction, embedding=embedding, window=window)
     network(walks())
     network.eval()
     together = network.retrieval_embedding(walks())
@@ -139,3 +142,42 @@ def test_half_precision_does_not_reach_the_neck() -> None:
         parts = network.embed(walks())
         output = network.judge(PartEmbeddings(parts.embedding, parts.present))
         assert output.logits.dtype == output.after_neck.dtype == torch.float32
+
+
+def of_frames(batch: SkeletonBatch, start: int, stop: int) -> SkeletonBatch:
+    return replace(
+        batch,
+        pose=batch.pose[:, :, start:stop],
+        joint_weight=batch.joint_weight[:, start:stop],
+        frame_mask=batch.frame_mask[:, start:stop],
+    )
+
+
+@pytest.mark.parametrize("embedding", ["before_neck", "after_neck"])
+def test_windows_are_meant_by_their_directions(encoder: str, embedding: str) -> None:
+    whole, windowed = (net(embedding=embedding, window=window).eval() for window in (None, 4))
+    parts = [whole.retrieval_embedding(of_frames(walks(), start, start + 4)).embedding for start in (0, 2, 4)]
+    expected = torch.stack([each / each.norm(dim=-1, keepdim=True) for each in parts]).mean(dim=0)
+    found = windowed.retrieval_embedding(walks())
+    assert found.present.all()
+    assert_close(found.embedding, expected)
+
+
+def test_padding_adds_no_window() -> None:
+    network = net(window=4).eval()
+    batch = walks()
+    hidden = torch.arange(8) >= 4
+    shown = replace(
+        batch,
+        pose=batch.pose.masked_fill(hidden[:, None, None], 0),
+        joint_weight=batch.joint_weight.masked_fill(hidden[:, None, None], 0),
+        frame_mask=batch.frame_mask & ~hidden,
+    )
+    assert_close(
+        network.retrieval_embedding(shown).embedding, network.retrieval_embedding(of_frames(batch, 0, 4)).embedding
+    )
+
+
+def test_a_walk_shorter_than_a_window_is_one() -> None:
+    found, alone = (net(window=window).eval().retrieval_embedding(walks()).embedding for window in (20, None))
+    assert_close(found, alone / alone.norm(dim=-1, keepdim=True))
