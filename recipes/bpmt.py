@@ -6,32 +6,23 @@ from typing import Any
 
 from feeders.loading import ActionDataConfig, build_loaders, data_set
 from feeders.skeleton import skeleton_named
-from model.encoders.build import EncoderConfig, build_encoder
-from model.encoders.contract import StagedEncoder
-from model.init_from import load_encoder
-from model.masking import MaskConfig
 from model.tasks.clip_action import ClipActionTask
-from model.tasks.reconstruction import ReconstructionTask, reconstruction_errors
+from model.tasks.reconstruction import ReconstructionTask
 from recipes.clip_action import ClipRun, clip_loaders, clip_metrics, clip_report, clip_task
+from recipes.reconstruction import (
+    PretrainConfig,
+    StageRun,
+    reconstruction,
+    reconstruction_task,
+    stage_fields,
+    stages_of,
+)
 from torchlight.chain import Chain, Stage
 from torchlight.checkpoint import Checkpoint
-from torchlight.config import RunConfig, StrictConfig, TrainConfig
 from torchlight.launch import Recipe
-from torchlight.task import Loaders, Metric
+from torchlight.task import Loaders
 
 _FINETUNE = "finetune"
-
-
-class PretrainConfig(StrictConfig):
-    """The ``pretrain`` section.
-
-    Args:
-        mask: what is hidden, and so what is to be told.
-        train: how each stage is trained; the run's ``train`` is fine-tuning's.
-    """
-
-    mask: MaskConfig = MaskConfig()
-    train: TrainConfig
 
 
 class BpmtRun(ClipRun):
@@ -45,19 +36,10 @@ class BpmtRun(ClipRun):
     pretrain: PretrainConfig | None = None
 
 
-class ReconstructionRun(RunConfig):
-    """One stage of pretraining, as a run of its own.
-
-    Args:
-        stage: of the encoder.
-        former: the stage whose encoder this one's begins with; its folder lies beside this one's.
-    """
+class ReconstructionRun(StageRun):
+    """One stage of pretraining on clips."""
 
     data: ActionDataConfig
-    encoder: EncoderConfig
-    mask: MaskConfig
-    stage: str
-    former: str | None
 
 
 def bpmt(default_config: str, description: str) -> Chain[BpmtRun]:
@@ -79,7 +61,7 @@ def bpmt(default_config: str, description: str) -> Chain[BpmtRun]:
 def _stages(run: BpmtRun) -> Sequence[Stage[Any]]:
     names = _pretrained(run)
     return [
-        *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, name, names)) for name in names),
+        *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, names, place)) for place, name in enumerate(names)),
         Stage(_FINETUNE, _FINETUNE, _FINETUNING, run),
     ]
 
@@ -89,25 +71,13 @@ def _pretrained(run: BpmtRun) -> tuple[str, ...]:
     if run.pretrain is None or run.init_from is not None:
         return ()
     facts = data_set(run.data)
-    encoder = build_encoder(run.model.encoder, facts.skeleton, run.data.bodies or facts.bodies)
-    return encoder.stages if isinstance(encoder, StagedEncoder) else ()
+    return stages_of(run.model.encoder, facts.skeleton, run.data.bodies or facts.bodies)
 
 
-def _stage_run(run: BpmtRun, name: str, names: Sequence[str]) -> ReconstructionRun:
+def _stage_run(run: BpmtRun, names: Sequence[str], place: int) -> ReconstructionRun:
     assert run.pretrain is not None
-    place = names.index(name)
-    return ReconstructionRun(
-        work_dir=run.work_dir,
-        seed=run.seed,
-        device=run.device,
-        deterministic=run.deterministic,
-        train=run.pretrain.train,
-        data=run.data,
-        encoder=run.model.encoder,
-        mask=run.pretrain.mask,
-        stage=name,
-        former=names[place - 1] if place else None,
-    )
+    fields = stage_fields(run, run.pretrain, run.model.encoder, names, place)
+    return ReconstructionRun(data=run.data, **fields)
 
 
 def _finetuned(run: BpmtRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
@@ -122,26 +92,11 @@ def _reconstruction_loaders(run: ReconstructionRun, phases: Sequence[str]) -> Lo
 
 
 def _reconstruction(run: ReconstructionRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ReconstructionTask:
-    skeleton = skeleton_named(loaders.skeleton)
-    encoder = build_encoder(run.encoder, skeleton, run.data.bodies or data_set(run.data).bodies)
-    assert isinstance(encoder, StagedEncoder)
-    if checkpoint is None and run.former is not None:
-        load_encoder(encoder, Path(run.work_dir).parent / run.former, skeleton)
-    return ReconstructionTask(encoder, run.stage, run.mask, {"skeleton": skeleton.name})
+    bodies = run.data.bodies or data_set(run.data).bodies
+    return reconstruction_task(run, skeleton_named(loaders.skeleton), bodies, checkpoint)
 
 
-def _reconstruction_metrics(run: ReconstructionRun, loaders: Loaders) -> Sequence[Metric]:
-    return [reconstruction_errors]
-
-
-_RECONSTRUCTION = Recipe(
-    schema=ReconstructionRun,
-    default_config=Path(),
-    phases=("train",),
-    build_loaders=_reconstruction_loaders,
-    build_task=_reconstruction,
-    build_metrics=_reconstruction_metrics,
-)
+_RECONSTRUCTION = reconstruction(ReconstructionRun, _reconstruction_loaders, _reconstruction)
 
 _FINETUNING = Recipe(
     schema=BpmtRun,

@@ -5,12 +5,8 @@ from pathlib import Path
 
 from feeders.gait_loading import gait_data_set
 from feeders.skeleton import skeleton_named
-from model.encoders.build import EncoderConfig, build_encoder
-from model.encoders.contract import StagedEncoder
-from model.init_from import load_encoder
-from model.masking import MaskConfig
 from model.tasks.gait_retrieval import GaitRetrievalTask
-from model.tasks.reconstruction import ReconstructionTask, reconstruction_errors
+from model.tasks.reconstruction import ReconstructionTask
 from recipes.gait_gallery import enrol, identify
 from recipes.gait_retrieval import (
     GaitRun,
@@ -22,24 +18,15 @@ from recipes.gait_retrieval import (
     seen_skeleton,
     walk_loaders,
 )
+from recipes.reconstruction import StageRun, reconstruction, reconstruction_task, stage_fields, stages_of
 from torchlight.chain import Chain, Stage
 from torchlight.checkpoint import Checkpoint
 from torchlight.launch import Recipe
-from torchlight.task import Loaders, Metric
+from torchlight.task import Loaders
 
 
-class GaitReconstructionRun(WalksRun):
-    """One stage of pretraining, as a run of its own.
-
-    Args:
-        stage: of the encoder.
-        former: the stage whose encoder this one's begins with; its folder lies beside this one's.
-    """
-
-    encoder: EncoderConfig
-    mask: MaskConfig
-    stage: str
-    former: str | None
+class GaitReconstructionRun(StageRun, WalksRun):
+    """One stage of pretraining on walks."""
 
 
 def gait(default_config: str, description: str) -> Chain[GaitRun]:
@@ -63,7 +50,7 @@ def gait(default_config: str, description: str) -> Chain[GaitRun]:
 def _stages(run: GaitRun) -> Sequence[Stage[GaitReconstructionRun] | Stage[GaitRun]]:
     names = _pretrained(run)
     return [
-        *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, name, names)) for name in names),
+        *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, names, place)) for place, name in enumerate(names)),
         Stage("finetune", "train", _RETRIEVAL, run, is_alone=not names),
     ]
 
@@ -72,26 +59,13 @@ def _pretrained(run: GaitRun) -> tuple[str, ...]:
     """The stages of pretraining, in order."""
     if run.pretrain is None or run.init_from is not None:
         return ()
-    encoder = build_encoder(run.model.encoder, seen_skeleton(run.data, gait_data_set(run.data).skeleton), bodies=1)
-    return encoder.stages if isinstance(encoder, StagedEncoder) else ()
+    return stages_of(run.model.encoder, seen_skeleton(run.data, gait_data_set(run.data).skeleton), bodies=1)
 
 
-def _stage_run(run: GaitRun, name: str, names: Sequence[str]) -> GaitReconstructionRun:
+def _stage_run(run: GaitRun, names: Sequence[str], place: int) -> GaitReconstructionRun:
     assert run.pretrain is not None
-    place = names.index(name)
-    return GaitReconstructionRun(
-        work_dir=run.work_dir,
-        seed=run.seed,
-        device=run.device,
-        deterministic=run.deterministic,
-        train=run.pretrain.train,
-        data=run.data,
-        walks_each=run.walks_each,
-        encoder=run.model.encoder,
-        mask=run.pretrain.mask,
-        stage=name,
-        former=names[place - 1] if place else None,
-    )
+    fields = stage_fields(run, run.pretrain, run.model.encoder, names, place)
+    return GaitReconstructionRun(data=run.data, walks_each=run.walks_each, **fields)
 
 
 def _reconstruction_loaders(run: GaitReconstructionRun, phases: Sequence[str]) -> Loaders:
@@ -99,16 +73,7 @@ def _reconstruction_loaders(run: GaitReconstructionRun, phases: Sequence[str]) -
 
 
 def _reconstruction(run: GaitReconstructionRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ReconstructionTask:
-    skeleton = skeleton_named(loaders.skeleton)
-    encoder = build_encoder(run.encoder, seen_skeleton(run.data, skeleton), bodies=1)
-    assert isinstance(encoder, StagedEncoder)
-    if checkpoint is None and run.former is not None:
-        load_encoder(encoder, Path(run.work_dir).parent / run.former, skeleton)
-    return ReconstructionTask(encoder, run.stage, run.mask, {"skeleton": skeleton.name})
-
-
-def _reconstruction_metrics(run: GaitReconstructionRun, loaders: Loaders) -> Sequence[Metric]:
-    return [reconstruction_errors]
+    return reconstruction_task(run, seen_skeleton(run.data, skeleton_named(loaders.skeleton)), 1, checkpoint)
 
 
 def _retrieval(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
@@ -117,14 +82,7 @@ def _retrieval(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) ->
     return gait_task(run.model_copy(update={"init_from": former}), loaders, checkpoint)
 
 
-_RECONSTRUCTION = Recipe(
-    schema=GaitReconstructionRun,
-    default_config=Path(),
-    phases=("train",),
-    build_loaders=_reconstruction_loaders,
-    build_task=_reconstruction,
-    build_metrics=_reconstruction_metrics,
-)
+_RECONSTRUCTION = reconstruction(GaitReconstructionRun, _reconstruction_loaders, _reconstruction)
 _RETRIEVAL = Recipe(
     schema=GaitRun,
     default_config=Path(),

@@ -16,7 +16,7 @@ from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder
 from model.metric_losses import GaitLossConfig
 from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
-from recipes.bpmt import PretrainConfig
+from recipes.reconstruction import PretrainConfig
 from torchlight.arrays import matching_order
 from torchlight.atomic import write_atomically
 from torchlight.checkpoint import Checkpoint
