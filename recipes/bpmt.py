@@ -8,7 +8,7 @@ from feeders.loading import ActionDataConfig, build_loaders, data_set
 from feeders.skeleton import skeleton_named
 from model.tasks.clip_action import ClipActionTask
 from model.tasks.reconstruction import ReconstructionTask
-from recipes.clip_action import ClipRun, clip_loaders, clip_metrics, clip_report, clip_task
+from recipes.clip_action import ClipRun, clip_loaders, clip_metrics, clip_report, clip_task, refuse_early
 from recipes.reconstruction import (
     PretrainConfig,
     StageRun,
@@ -60,6 +60,8 @@ def bpmt(default_config: str, description: str) -> Chain[BpmtRun]:
 
 def _stages(run: BpmtRun) -> Sequence[Stage[Any]]:
     names = _pretrained(run)
+    if names and {"all", "pretrain"} & set(run.phases):
+        refuse_early(run, ("test",) if "all" in run.phases else run.phases)
     return [
         *(Stage(name, "pretrain", _RECONSTRUCTION, _stage_run(run, names, place)) for place, name in enumerate(names)),
         Stage(_FINETUNE, _FINETUNE, _FINETUNING, run),

@@ -11,10 +11,11 @@ from model.encoders.cascade import CascadeConfig
 from model.encoders.contract import StagedEncoder
 from model.init_from import load_encoder
 from model.losses import ClipLossConfig
-from model.part_clip import PartClipConfig
+from model.part_clip import PartClip, PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
+from text_prompts.bank import load_bank
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig
 from torchlight.launch import Recipe
@@ -81,6 +82,15 @@ def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
         raise ValueError(f"text.tower: got none with data.zero_shot={zero_shot}, expected a text tower; {alone}")
     if weight != 0:
         raise ValueError(f"inference.text_weight: got {weight} with data.zero_shot={zero_shot}, expected 0; {alone}")
+
+
+def refuse_early(run: ClipRun, phases: Sequence[str]) -> None:
+    """A ValueError where the network or its prompts cannot be: for who would pretrain for hours before."""
+    _check_zero_shot(run, phases)
+    facts = data_set(run.data)
+    PartClip(run.model, facts.skeleton, len(facts.class_names), run.data.bodies or facts.bodies, text_width=1)
+    if run.text.tower != "none":
+        load_bank(run.text.prompts).for_classes(facts.class_names)
 
 
 def _learned(run: ClipRun) -> tuple[int, ...]:

@@ -177,6 +177,30 @@ def test_bad_input_is_one_clear_line(
     assert says in line
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("model.parts=six_parts",), "six_parts"),
+        (("model.parts=five_parts",), "model.parts"),
+        (("text.prompts=nowhere",), "prompts: got 'nowhere'"),
+        (("text.prompts=penn",), "penn"),
+        (("data.zero_shot=demo_12_4",), "data.zero_shot=demo_12_4"),
+    ],
+)
+def test_what_fine_tuning_refuses_is_refused_before_the_pretraining(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    says: str,
+) -> None:
+    monkeypatch.setenv("PARTCLIP_CACHE", environment["PARTCLIP_CACHE"])
+    assert run_chain(CHAIN, [*map(str, small("tlca", tmp_path / "run")), "--device", "cpu", *words]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("encoder", list(STAGES))
 def test_the_options_of_fine_tuning_train_on_every_encoder(
     runs: dict[str, Path], environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
