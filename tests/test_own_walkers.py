@@ -33,11 +33,12 @@ def test_every_block_of_the_page_runs_as_written(tmp_path: Path) -> None:
             name = text.partition("\n")[0].removeprefix("# ")
             (tmp_path / name).write_text(text, encoding="utf-8")
     assert "data/my_walkers: 72 clips, whole" in said
+    assert "enrolled 2 people (P003, P006)" in said
     store = Store(tmp_path / "data/my_walkers")
     assert store.header.class_names == tuple(f"P{person:03d}" for person in range(1, 13))
     assert set(store.index.setup.tolist()) == {0, 1}
     tested = json.loads((tmp_path / "work_dir/my_gait/metrics.jsonl").read_text().splitlines()[-1])
     assert any(name.startswith("test/") for name in tested)
     answers = [json.loads(line) for line in (tmp_path / "work_dir/my_gait/identified.jsonl").read_text().splitlines()]
-    assert [answer["walk"][:4] for answer in answers] == ["P006", "P006", "P012"][-len(answers) :]
+    assert [answer["walk"][:4] for answer in answers] == ["P006", "P012"]
     assert all({match["name"] for match in answer["nearest"]} == {"P003", "P006"} for answer in answers)
