@@ -22,6 +22,8 @@ from torchlight.metrics.fusion import Normalisation, fuse, search_weights, share
 from torchlight.metrics.retrieval import comparison
 from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
 
+# The folder of a chain's last run, in the chain's.
+_CHAIN_ENDS_IN = "finetune"
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 # What the predecessors' command lines call a data set and its protocol -> what score files call them.
 DATASETS = {
@@ -125,16 +127,17 @@ def streams_of(args: argparse.Namespace) -> dict[str, Path]:
 
 
 def embeddings_path(source: Path, split: str) -> Path | None:
-    """The embeddings file of a split: in a run folder, or the file itself in a folder of that name; None if neither."""
+    """The embeddings file of a split: in the folder of a run or of a chain, or the file itself; None if neither."""
     if source.is_file() and source.parent.name == "embeddings":
         return source
-    path = source / "embeddings" / f"{split}.npz"
-    return path if path.is_file() else None
+    paths = (folder / "embeddings" / f"{split}.npz" for folder in (source, source / _CHAIN_ENDS_IN))
+    return next(filter(Path.is_file, paths), None)
 
 
 def score_path(source: Path, split: str) -> Path:
     """The score file of a split: the file itself, or in a folder of ours or of the predecessors."""
-    names = (f"scores/{split}.npz", f"{split}.npz", f"epoch1_{split}_score.pkl")
+    ours = f"scores/{split}.npz"
+    names = (ours, f"{_CHAIN_ENDS_IN}/{ours}", f"{split}.npz", f"epoch1_{split}_score.pkl")
     for path in (source, *(source / name for name in names)):
         if path.is_file():
             return path

@@ -283,6 +283,17 @@ def test_embeddings_fuse_under_the_protocols_that_they_carry(gait_runs: Path) ->
     assert not (gait_runs / "work_dir").exists()
 
 
+@pytest.mark.parametrize(("made", "kind"), [("runs", "scores"), ("gait_runs", "embeddings")])
+def test_a_chains_folder_stands_for_its_last_run(
+    request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], made: str, kind: str
+) -> None:
+    folder = request.getfixturevalue(made)
+    (folder / "chain" / "finetune").mkdir(parents=True)
+    (folder / "joint" / kind).rename(folder / "chain" / "finetune" / kind)
+    assert ensemble.main(["--stream", "last=chain", "--out", "fused.npz"]) == 0
+    assert any(line.startswith("last ") for line in capsys.readouterr().out.splitlines())
+
+
 def test_a_stream_of_no_weight_changes_nothing(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for fuse in ("distances", "vectors"):
         assert ensemble.main([*GAIT_STREAMS, "--weight", "joint=1", "--weight", "bone=0", "--fuse", fuse]) == 0
