@@ -57,6 +57,18 @@ def test_published_equals_the_reference_and_the_default_differs_just_where_it_sa
     assert set(noted) == {"none", *(FAULTS if copies_body else FAULTS[:-1])}
 
 
+@pytest.mark.parametrize("length", [12, 20])
+def test_of_two_bodies_a_fault_is_noted_just_where_it_acts_however_they_overlap(length: int) -> None:
+    noted = Counter[bool]()
+    for start in range(-length, 15):
+        clip = clip_of({ANNA: "0" * max(-start, 0) + "1" * 14, BERT: "0" * max(start, 0) + "1" * length})
+        expected, cleaned = published(clip), clean("clip", raw(clip))
+        is_equal = expected is not None and np.array_equal(table(cleaned), expected)
+        assert bool(cleaned.notes) != is_equal, f"from {start}: {cleaned.notes}"
+        noted[is_equal] += 1
+    assert min(noted[True], noted[False]) > 0
+
+
 def test_the_default_shows_bodies_together_just_where_they_were_seen_together_and_in_order() -> None:
     for seed in SEEDS:
         frames = random_clip(seed)
