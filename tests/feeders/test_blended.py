@@ -53,16 +53,30 @@ AUGMENT = {"rotation": (10, 90, 10), "mirror": 0.5, "scale": (0.8, 1.2), "shear"
 
 @pytest.mark.parametrize("modality", ["joint", "bone", "joint_motion", "bone_motion", "relative"])
 @pytest.mark.parametrize("centre", ["none", "first_frame", "clip", "every_frame"])
-@pytest.mark.parametrize("bone_root", ["zero", "absolute"])
+@pytest.mark.parametrize(
+    ("bodies", "frames", "sampling", "bone_root"),
+    [
+        (3, 20, "linear", "zero"),
+        (3, 20, "linear", "absolute"),
+        (1, 1, "linear", "zero"),
+        (2, 9, "published_ucla", "zero"),
+    ],
+)
 def test_one_compiled_pass_is_every_step_one_after_another(
-    write_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch, modality: str, centre: str, bone_root: str
+    write_store: Callable[..., Store],
+    monkeypatch: pytest.MonkeyPatch,
+    modality: str,
+    centre: str,
+    bodies: int,
+    frames: int,
+    sampling: str,
+    bone_root: str,
 ) -> None:
     pytest.importorskip("numba")
     store = write_store(ragged(40))
-    data = ActionDataConfig(
-        dataset="ntu60", modality=modality, centre=centre, bone_root=bone_root, hops=3, frames=20, augment=AUGMENT
-    )
-    pipeline = Pipeline(store, NTU25, data, 3)
+    steps = {"modality": modality, "centre": centre, "bone_root": bone_root, "hops": 3, "augment": AUGMENT}
+    data = ActionDataConfig(dataset="ntu60", frames=frames, sampling=sampling, **steps)
+    pipeline = Pipeline(store, NTU25, data, bodies)
     samples = np.random.default_rng(1).permutation(len(store))
     for seeds in (None, np.arange(len(store), dtype=np.uint64)):
         at_once = pipeline.batch(samples, seeds)
