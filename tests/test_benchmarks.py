@@ -1,20 +1,30 @@
 """A benchmark of many hours must not stop at a typing error in its last run."""
 
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 
-from benchmarks import bpmt_runs
+from benchmarks import bpmt_runs, gait_runs
 from benchmarks.ucla import Run, plan
+from feeders.gait_protocols import one_walk
 from feeders.loading import ActionDataConfig
 from recipes.bpmt import BpmtRun
 from recipes.clip_action import ClipRun
+from recipes.gait_retrieval import GaitRun
+from torchlight.arrays import matching_order
 from torchlight.command_line import parse_command
 from torchlight.config import load_config
+from torchlight.embeddings import EmbeddingFile, write_embeddings
+from torchlight.metrics.protocol import SampleTable
 
 ROOT = Path(__file__).parent.parent
 PHASES = ("train", "validate", "test")
+BASELINES = gait_runs.FOLDER
 
 
 @pytest.mark.parametrize("run", plan(), ids=lambda run: run.name)
@@ -39,6 +49,68 @@ def test_every_planned_run_of_a_transformer_has_a_valid_config(run: bpmt_runs.Ru
     assert (config.pretrain is None) == (run.change == "not_pretrained" or run.encoder in ("iip", "ctrgcn"))
 
 
+GAIT = [run for run in gait_runs.plan() if isinstance(run, gait_runs.Run)]
+
+
+def gait_config(run: gait_runs.Run) -> GaitRun:
+    command = parse_command(run.command()[1:], ("pretrain", "train", "test"), "")
+    return load_config(GaitRun, [ROOT / path for path in command.configs], command.overrides)
+
+
+@pytest.mark.parametrize("run", GAIT, ids=lambda run: run.name)
+def test_every_planned_run_of_gait_has_a_valid_config(run: gait_runs.Run) -> None:
+    config = gait_config(run)
+    assert (config.model.encoder.name, config.seed) == (run.encoder, run.seed)
+    assert config.data.normalise_walk == {"with_size": "keep_size", "unit_size": "unit_size"}[run.size]
+    assert (config.data.validation_subjects, config.train.evaluated_splits) == ((), ())
+    assert config.train.select.name == "last"
+    assert (config.pretrain is not None) == bool(gait_runs.PRETRAINED[run.encoder])
+    if run.change:
+        assert config != gait_config(gait_runs.Run(run.encoder, run.size, "", run.seed)).model_copy(
+            update={"work_dir": config.work_dir}
+        )
+
+
+def test_gait_begins_with_the_encoder_that_the_action_run_trains() -> None:
+    command = parse_command(gait_runs.ACTIONS.command()[1:], PHASES, "")
+    actions = load_config(ClipRun, [ROOT / path for path in command.configs], command.overrides)
+    begun = gait_config(gait_runs.Run("ctrgcn", "with_size", "from_actions", 0))
+    assert begun.init_from == Path(actions.work_dir)
+    assert actions.model.encoder == begun.model.encoder
+
+
+@pytest.fixture
+def lda_as_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> gait_runs.Run:
+    """The vectors of LDA kept as if a network had found them."""
+    baselines = np.load(gait_runs.FOLDER / "baselines.npz")
+    names = sorted(baselines["sample_id"].tolist(), reverse=True)
+    order = matching_order(baselines["sample_id"].tolist(), "one", names, "other")
+    person, walk = np.array([[int(number) for number in re.findall(r"\d+", name)] for name in names]).T
+    table = SampleTable(tuple(names), person, {"sequence": walk})
+    vectors = baselines[gait_runs.LDA["with_size"]][order][:, None]
+    file = EmbeddingFile(table, vectors, np.ones((len(names), 1), dtype=bool), one_walk(table), "vector/euclidean")
+    shutil.copy(gait_runs.FOLDER / "baselines.npz", tmp_path)
+    monkeypatch.setattr(gait_runs, "FOLDER", tmp_path)
+    run = gait_runs.Run("ctrgcn", "with_size", "", 0)
+    write_embeddings(run.scores, file)
+    return run
+
+
+def test_numbers_of_gait_are_those_of_the_baselines_and_nobody_beats_himself(lda_as_a_run: gait_runs.Run) -> None:
+    kept = json.loads((BASELINES / "baselines.json").read_text())["percent"]["test"]["LDA, with size"]
+    numbers = lda_as_a_run.numbers()
+    assert numbers["metrics"]["rank1"] == pytest.approx(kept["rank1"])
+    assert numbers["metrics"]["rank5"] == pytest.approx(kept["rank5"])
+    assert (numbers["metrics"]["probes"], numbers["metrics"]["leave_one_out/probes"]) == (254, 318)
+    for protocol in ("first_walk", "leave_one_out"):
+        assert {found["high"] for found in numbers["minus_lda"][protocol].values()} == {0.0}
+    lda_as_a_run.result.write_text(json.dumps(numbers))
+    lines = gait_runs.table().splitlines()
+    same = [line for line in lines if line.startswith(("| LDA, with size", "| CTR-GCN, with size, seed 0"))]
+    assert ["91.3 [" in line for line in same] == [True, True, False, False]
+    assert "+0.0 [+0.0, +0.0]" in next(line for line in lines if line.startswith("| nothing"))
+
+
 def test_a_change_changes_something() -> None:
     plain = load_config(BpmtRun, [ROOT / file for file in bpmt_runs.Run("penn", "tlca", "", 0).files], [])
     for change, overrides in bpmt_runs.CHANGES.items():
@@ -57,7 +129,7 @@ def test_what_is_not_pretrained_gets_as_many_passes_in_all() -> None:
 
 
 def test_planned_runs_have_names_of_their_own() -> None:
-    for planned in (plan(), bpmt_runs.plan()):
+    for planned in (plan(), bpmt_runs.plan(), gait_runs.plan()):
         assert len({run.name for run in planned}) == len(planned)
 
 
