@@ -40,6 +40,8 @@ class CtrGcnConfig(BaseModel):
         width: channels of the first four blocks; three of twice and three of four times as many follow.
         absent_bodies: ``masked`` neither runs nor counts bodies that are not there; ``published`` counts their zeros in
             batch norm and, with weight 1, in every mean, as CTR-GCN, GAP and BPI do.
+        weigh: how much a token counts in a mean: ``joints``, as its joint was seen around it, so that gaps and hidden
+            joints do not count; None, as any other of a frame that is there (published).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +49,7 @@ class CtrGcnConfig(BaseModel):
     name: Literal["ctrgcn"] = "ctrgcn"
     width: int = Field(default=64, ge=8, multiple_of=8)
     absent_bodies: AbsentBodies = "masked"
+    weigh: Literal["joints"] | None = None
 
 
 @dataclass(frozen=True)
@@ -605,8 +608,9 @@ def _working_dtype(x: Tensor) -> torch.dtype:
 class CtrGcn(Encoder):
     """Ten blocks of pose-dependent graph convolution and multi-scale temporal convolution; a token is a joint.
 
-    ``joint_weight`` is not used: the network sees coordinates as they are. Frames outside ``frame_mask`` run as they
-    are and get weight 0, so a clip should be resampled rather than padded where its neighbours must not matter.
+    ``joint_weight`` is not seen: the network sees coordinates as they are, and at most weighs its tokens by it. Frames
+    outside ``frame_mask`` run as they are and get weight 0, so a clip should be resampled rather than padded where its
+    neighbours must not matter.
 
     Args:
         config: width and treatment of absent bodies.
@@ -618,6 +622,7 @@ class CtrGcn(Encoder):
     def __init__(self, config: CtrGcnConfig, skeleton: Skeleton, coordinates: int = 3, bodies: int = 2) -> None:
         super().__init__()
         self.absent_bodies: AbsentBodies = config.absent_bodies
+        self.weighs_joints = config.weigh == "joints"
         self.slots = skeleton.joints
         self.slots_are_parts = False
         self.time_stride = 4
@@ -654,4 +659,19 @@ class CtrGcn(Encoder):
             features = features * body_mask[:, :, None, None, None]
         kept = functional.max_pool1d(frame_mask.to(pose).unsqueeze(1), self.time_stride, ceil_mode=True)[:, 0]
         weight = kept[:, :, None, None] * counted.to(kept)[:, None, None, :]
-        return Tokens(features.permute(0, 2, 4, 3, 1), weight.expand(-1, -1, joints, -1))
+        weight = weight.expand(-1, -1, joints, -1)
+        if self.weighs_joints:
+            weight = weight * _seen_around(joint_weight, frame_mask, self.time_stride)
+        return Tokens(features.permute(0, 2, 4, 3, 1), weight)
+
+
+def _seen_around(joint_weight: Tensor, frame_mask: Tensor, stride: int) -> Tensor:
+    """(N, T', V, M) the mean of (N, T, V, M) over those of every ``stride`` frames that are part of the clip."""
+    inside = frame_mask.to(joint_weight)[:, :, None, None]
+    rest = -inside.shape[1] % stride
+    total, count = (
+        functional.pad(each, (0, 0, 0, 0, 0, rest)).unflatten(1, (-1, stride)).sum(dim=2)
+        for each in (joint_weight * inside, inside)
+    )
+    mean: Tensor = total / count.clamp(min=1)
+    return mean

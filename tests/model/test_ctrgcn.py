@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Iterator, Mapping
+from itertools import product
 
 import pytest
 import torch
@@ -162,6 +163,27 @@ def test_tokens_of_padding_have_weight_zero(frames: int, kept: list[int]) -> Non
     assert tokens.features.shape == (2, 32, len(kept), 20, 1)
     assert tokens.weight.shape == (2, len(kept), 20, 1)
     torch.testing.assert_close(tokens.weight[1, :, 7, 0], torch.tensor(kept).double())
+
+
+@pytest.mark.parametrize("frames", [16, 11])
+def test_tokens_may_weigh_what_was_seen_of_their_joint(frames: int) -> None:
+    fused = CtrGcn(CtrGcnConfig(width=8, weigh="joints"), KINECT20, bodies=1).eval()
+    pose, there = torch.randn(2, 3, frames, 20, 1), torch.ones(2, 1, dtype=torch.bool)
+    frame_mask = torch.ones(2, frames, dtype=torch.bool)
+    frame_mask[1, 9:] = False
+    joint_weight = torch.rand(2, frames, 20, 1) * frame_mask[:, :, None, None]
+    joint_weight[0, 4:8] = 0
+    joint_weight[:, :, 7] = 0
+    weight = fused(pose, joint_weight, there, frame_mask).weight
+    for clip, place, joint in product(*map(range, weight.shape[:3])):
+        inside = [t for t in range(4 * place, min(4 * place + 4, frames)) if frame_mask[clip, t]]
+        mean = sum(joint_weight[clip, t, joint, 0].item() for t in inside) / max(len(inside), 1)
+        assert weight[clip, place, joint, 0].item() == pytest.approx(mean)
+    assert not weight[0, 1].any()
+    # Where everything is seen, both ways are the same.
+    plain = encode(fused, pose, there, frame_mask).weight
+    fused.weighs_joints = False
+    torch.testing.assert_close(encode(fused, pose, there, frame_mask).weight, plain)
 
 
 @pytest.mark.parametrize("device", ["cpu", needs_gpu], indirect=True)
