@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gait_baselines, runs
-from benchmarks.gait_baselines import FOLDER
 from torchlight.arrays import matching_order
 from torchlight.embeddings import EmbeddingFile, read_embeddings
 from torchlight.metrics.bootstrap import Interval
@@ -31,6 +30,7 @@ from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.retrieval import RetrievalMetrics, Trials, difference, trials_of
 from torchlight.metrics.verification import Verification, verify
 
+FOLDER = gait_baselines.FOLDER
 SEEDS = (0, 1, 2)
 SIZES = ("with_size", "unit_size")
 # As the baselines call them.
