@@ -12,6 +12,7 @@ from recipes.clip_action import ClipRun, clip_loaders, clip_metrics, clip_report
 from recipes.reconstruction import (
     PretrainConfig,
     StageRun,
+    former_encoder,
     reconstruction,
     reconstruction_task,
     stage_fields,
@@ -83,8 +84,7 @@ def _stage_run(run: BpmtRun, names: Sequence[str], place: int) -> Reconstruction
 
 
 def _finetuned(run: BpmtRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
-    stages = _pretrained(run)
-    former = Path(run.work_dir).parent / stages[-1] if stages else run.init_from
+    former = former_encoder(run, _pretrained(run), run.init_from)
     return clip_task(run.model_copy(update={"init_from": former}), loaders, checkpoint)
 
 

@@ -18,7 +18,14 @@ from recipes.gait_retrieval import (
     seen_skeleton,
     walk_loaders,
 )
-from recipes.reconstruction import StageRun, reconstruction, reconstruction_task, stage_fields, stages_of
+from recipes.reconstruction import (
+    StageRun,
+    former_encoder,
+    reconstruction,
+    reconstruction_task,
+    stage_fields,
+    stages_of,
+)
 from torchlight.chain import Chain, Stage
 from torchlight.checkpoint import Checkpoint
 from torchlight.launch import Recipe
@@ -77,8 +84,7 @@ def _reconstruction(run: GaitReconstructionRun, loaders: Loaders, checkpoint: Ch
 
 
 def _retrieval(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
-    stages = _pretrained(run)
-    former = Path(run.work_dir).parent / stages[-1] if stages else run.init_from
+    former = former_encoder(run, _pretrained(run), run.init_from)
     return gait_task(run.model_copy(update={"init_from": former}), loaders, checkpoint)
 
 

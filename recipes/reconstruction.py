@@ -51,6 +51,11 @@ def stages_of(encoder: EncoderConfig, skeleton: Skeleton, bodies: int) -> tuple[
     return built.stages if isinstance(built, StagedEncoder) else ()
 
 
+def former_encoder(run: RunConfig, stages: Sequence[str], init_from: Path | None) -> Path | None:
+    """Where the main run's encoder comes from: the last stage's folder beside its own, else what it was told."""
+    return Path(run.work_dir).parent / stages[-1] if stages else init_from
+
+
 def stage_fields(
     run: RunConfig, pretrain: PretrainConfig, encoder: EncoderConfig, stages: Sequence[str], place: int
 ) -> dict[str, Any]:
