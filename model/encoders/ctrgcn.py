@@ -105,6 +105,19 @@ class _NormActivate(torch.autograd.Function):
         has_relu: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         accurate = torch.promote_types(x.dtype, torch.float32)
+        ctx.is_plain = count is None
+        ctx.has_residual = residual is not None
+        if ctx.is_plain and x.dtype != accurate:
+            # Torch's own reads low precision without a copy, but adds the residual to a rounded value.
+            y, mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
+            if residual is not None:
+                y += residual
+            if has_relu:
+                y.relu_()
+            variance = inverse.pow(-2) - eps
+            ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, None)
+            ctx.mark_non_differentiable(mean, variance)
+            return y, mean, variance
         size = x.shape[2] * x.shape[3]
         share = _shares(count, x, accurate)
         mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
@@ -124,8 +137,6 @@ class _NormActivate(torch.autograd.Function):
                 made.relu_()
             _settle(made, home)
         ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
-        ctx.is_plain = count is None and x.dtype == accurate
-        ctx.has_residual = residual is not None
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
@@ -263,7 +274,23 @@ class _InputNorm(nn.Module):
 
 def _mix(weight: Tensor, x: Tensor) -> Tensor:
     """The same linear map (C', C) over the channels of x (R, C, V, T), or of (R, C, V)."""
-    return _through(weight.to(x.dtype), x.flatten(2)).view(len(x), len(weight), *x.shape[2:])
+    mixed: Tensor = _Mix.apply(weight.to(x.dtype), x.flatten(2))
+    return mixed.view(len(x), len(weight), *x.shape[2:])
+
+
+class _Mix(torch.autograd.Function):
+    """`_through`, in its gradient too."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(matrix, x)
+        return _through(matrix, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, x = ctx.saved_tensors
+        return torch.bmm(grad, x.mT).sum(0), _through(matrix.t(), grad)
 
 
 class _Uses(NamedTuple):
@@ -436,7 +463,7 @@ class _Listen(torch.autograd.Function):
             torch.bmm(_each(weight.t(), piece), grad_value, out=home)
             grad_topology = torch.bmm(value.view(len(heard), -1, frames), heard.mT).view(topology.shape)
             for subset in range(subsets):
-                part = grad_topology[:, :, subset]
+                part = grad_topology[:, :, subset].contiguous()
                 lift_sums[subset, :rows].baddbmm_(part, feature[subset].mT)
                 torch.bmm(_each(lift[subset].t(), piece), part, out=feature_home[subset])
         residual = grad if ctx.has_residual else None
@@ -456,7 +483,8 @@ def _rows_together(x: Tensor, numbers: int) -> int:
 
 
 def _each(matrix: Tensor, rows: Tensor) -> Tensor:
-    return matrix.expand(len(rows), -1, -1)
+    # A turned matrix would be copied and turned anew for every row in bfloat16.
+    return matrix.contiguous().expand(len(rows), -1, -1)
 
 
 def _through(matrix: Tensor, x: Tensor) -> Tensor:
