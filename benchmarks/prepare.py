@@ -30,7 +30,7 @@ from feeders.ntu import NTU60
 from feeders.prepare import plan, raw_source
 from feeders.prepare.ntu_bodies import clean
 from feeders.prepare.ntu_parse import read_skeleton
-from feeders.store import Block, Recording, Store, StoreWriter, Track, encode, join_blocks
+from feeders.store import Block, Recording, Store, StoreWriter, Track, encode
 
 Stages = Mapping[str, Callable[[], object]]
 
@@ -96,7 +96,7 @@ def fast_stages(raw: Path, out: Path) -> Stages:
     return {
         "parse": lambda: [read_skeleton(path.stem, path.read_bytes()) for path in paths],
         "clean": lambda: [clean(name, clip) for name, clip in clips.items()],
-        "write": lambda: write_store(out, [encode(recording, *SHAPE) for recording in recordings]),
+        "write": lambda: write_store(out, encode(recordings)),
     }
 
 
@@ -113,7 +113,7 @@ def fast_whole(raw: Path, out: Path) -> Stages:
     return {"whole": lambda: whole(1), SEVERAL: lambda: whole(JOBS)}
 
 
-def write_store(out: Path, blocks: list[Block]) -> None:
+def write_store(out: Path, *blocks: Block) -> None:
     """A store of encoded clips, in place of what is there."""
     shutil.rmtree(out, ignore_errors=True)
     with StoreWriter(
@@ -230,13 +230,10 @@ def _read_epoch(folder: Path) -> float:
 def opening_milliseconds(out: Path, rounds: int = 15) -> float:
     """Until the first clip is read of a store of many short clips."""
     draw = np.random.default_rng(0)
-    clips = [
-        encode(Recording(str(n), n % 60, 4, (Track(np.arange(4), draw.normal(size=(4, *SHAPE))),)), *SHAPE)
-        for n in range(1000)
-    ]
-    block = join_blocks(clips)
+    clips = [Recording(str(n), n % 60, 4, (Track(np.arange(4), draw.normal(size=(4, *SHAPE))),)) for n in range(1000)]
+    block = encode(clips)
     names = (np.array([f"S{copy:03}{name:>17}" for name in block.index.sample_id]) for copy in range(BIG_STORE // 1000))
-    write_store(out, [replace(block, index=replace(block.index, sample_id=sample_id)) for sample_id in names])
+    write_store(out, *(replace(block, index=replace(block.index, sample_id=sample_id)) for sample_id in names))
     seconds = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -11,9 +11,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -154,28 +156,36 @@ class Block:
     joint_weight: np.ndarray | None
 
 
-def encode(recording: Recording, joints: int, coordinates: int) -> Block:
-    """One clip as a store of V ``joints`` and C ``coordinates`` keeps it; ValueError says what is wrong with it."""
-    _check(recording, (joints, coordinates))
-    tracks = recording.bodies
-    segments = np.concatenate([_segments(body, track.frames) for body, track in enumerate(tracks)])
-    poses = _stacked([track.joints for track in tracks])
-    weights = [track.joint_weight for track in tracks if track.joint_weight is not None]
-    weight = _stacked(weights) if weights else None
-    digest = hashlib.sha256(segments.tobytes())
-    for array in (poses, weight):
-        if array is not None:
+def encode(recordings: Sequence[Recording]) -> Block:
+    """Clips, each of which `check` found right, in the form in which a store keeps them."""
+    segments, segment_end, digests = list[np.ndarray](), list[int](), list[bytes]()
+    poses, weights = list[np.ndarray](), list[np.ndarray]()
+    count = 0
+    for recording in recordings:
+        own = np.concatenate([_segments(body, track.frames) for body, track in enumerate(recording.bodies)])
+        own_poses = [_as_kept(track.joints) for track in recording.bodies]
+        own_weights = [_as_kept(track.joint_weight) for track in recording.bodies if track.joint_weight is not None]
+        if bool(own_weights) != bool(weights) and poses:
+            raise _mixed_weights(recording.sample_id, bool(own_weights), recordings[0].sample_id)
+        digest = hashlib.sha256(own.tobytes())
+        for array in (*own_poses, *own_weights):
             digest.update(array.data)
+        digests.append(digest.hexdigest()[:32].encode())
+        count += len(own)
+        segment_end.append(count)
+        segments.append(own)
+        poses += own_poses
+        weights += own_weights
     numbers = ("label", "subject", "camera", "setup", "replication", "width", "height", "frames")
     index = StoreIndex(
-        sample_id=np.array([recording.sample_id]),
-        bodies=np.array([len(tracks)], dtype=np.int64),
-        digest=np.array([digest.hexdigest()[:32].encode()]),
-        segment_end=np.array([len(segments)], dtype=np.int64),
-        segments=segments,
-        **{name: np.array([getattr(recording, name)], dtype=np.int64) for name in numbers},
+        sample_id=np.array([recording.sample_id for recording in recordings]),
+        bodies=np.array([len(recording.bodies) for recording in recordings], dtype=np.int64),
+        digest=np.array(digests),
+        segment_end=np.array(segment_end, dtype=np.int64),
+        segments=np.concatenate(segments),
+        **{name: np.array([getattr(one, name) for one in recordings], dtype=np.int64) for name in numbers},
     )
-    return Block(index, poses, weight)
+    return Block(index, np.concatenate(poses), np.concatenate(weights) if weights else None)
 
 
 def join_blocks(blocks: Sequence[Block]) -> Block:
@@ -185,13 +195,15 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
         field.name: np.concatenate([getattr(block.index, field.name) for block in blocks])
         for field in fields(StoreIndex)
     }
-    per_clip = [np.diff(block.index.segment_end, prepend=0) for block in blocks]
-    columns["segment_end"] = np.cumsum(np.concatenate(per_clip))
+    before = accumulate((len(block.index.segments) for block in blocks), initial=0)
+    columns["segment_end"] = np.concatenate(
+        [count + block.index.segment_end for count, block in zip(before, blocks, strict=False)]
+    )
     weights = [block.joint_weight for block in blocks if block.joint_weight is not None]
     return Block(
         index=StoreIndex(**columns),
-        poses=_stacked([block.poses for block in blocks]),
-        joint_weight=_stacked(weights) if weights else None,
+        poses=np.concatenate([block.poses for block in blocks]),
+        joint_weight=np.concatenate(weights) if weights else None,
     )
 
 
@@ -244,7 +256,8 @@ class StoreWriter:
 
     def add(self, recording: Recording) -> None:
         """Append a clip; ValueError names the clip and what is wrong with it."""
-        self.append(encode(recording, *self._shape))
+        check(recording, *self._shape)
+        self.append(encode([recording]))
 
     def append(self, block: Block) -> None:
         """Append clips that were encoded for this V and C; ValueError where a name is there already."""
@@ -304,14 +317,18 @@ class StoreWriter:
         np.savez(
             self._partial / _INDEX, **{field.name: getattr(joined.index, field.name) for field in fields(StoreIndex)}
         )
-        files = {
-            name: {"bytes": (self._partial / name).stat().st_size, "sha256": file_sha256(self._partial / name)}
-            for name in names
-        }
+        # On disk before the folder takes its name, lest a power cut leave a whole name on half a store; the disk writes
+        # while the checksums are taken.
+        with ThreadPoolExecutor() as pool:
+            on_disk = pool.map(_fsync, [self._partial / name for name in names])
+            files = {
+                name: {"bytes": (self._partial / name).stat().st_size, "sha256": file_sha256(self._partial / name)}
+                for name in names
+            }
+            list(on_disk)
         header = {"version": FORMAT_VERSION, **self._facts, "samples": len(self._names), "files": files}
         (self._partial / _HEADER).write_text(json.dumps(header, indent=2), encoding="utf-8")
-        # On disk before the folder takes its name, lest a power cut leave a whole name on half a store.
-        for name in (*names, _HEADER, "."):
+        for name in (_HEADER, "."):
             _fsync(self._partial / name)
 
 
@@ -455,9 +472,9 @@ def _key(clip: np.ndarray, body: np.ndarray, frame: np.ndarray) -> np.ndarray:
     return key
 
 
-def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays one after the other as float32, rows whole in memory whatever the order of the parts."""
-    return np.ascontiguousarray(np.concatenate(arrays), dtype=np.float32)
+def _as_kept(array: np.ndarray) -> np.ndarray:
+    """Float32, rows whole in memory."""
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def _segments(body: int, frames: np.ndarray) -> np.ndarray:
@@ -484,15 +501,18 @@ def _check_weights(blocks: Sequence[Block]) -> None:
     """Either every clip of a store has weights or none."""
     for block in blocks:
         if (block.joint_weight is None) != (blocks[0].joint_weight is None):
-            raise ValueError(
-                f"{block.index.sample_id[0]}: got {'no ' if block.joint_weight is None else ''}joint_weight, "
-                f"expected the same in every clip, as in {blocks[0].index.sample_id[0]}"
-            )
+            first, other = (str(one.index.sample_id[0]) for one in (blocks[0], block))
+            raise _mixed_weights(other, block.joint_weight is not None, first)
 
 
-def _check(recording: Recording, shape: tuple[int, int]) -> None:
-    """Hold a clip to what every reader of the store relies on."""
-    name = recording.sample_id
+def _mixed_weights(sample_id: str, has_weights: bool, first: str) -> ValueError:
+    found = "joint_weight" if has_weights else "no joint_weight"
+    return ValueError(f"{sample_id}: got {found}, expected the same in every clip, as in {first}")
+
+
+def check(recording: Recording, joints: int, coordinates: int) -> None:
+    """Hold a clip to what every reader of a store of V ``joints`` and C ``coordinates`` relies on; ValueError."""
+    name, shape = recording.sample_id, (joints, coordinates)
     if recording.frames < 1 or not recording.bodies:
         raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
     if recording.frames >= 1 << 24 or len(recording.bodies) > 16:

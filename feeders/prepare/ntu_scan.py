@@ -7,7 +7,7 @@ and says what is wrong with them.
 import numpy as np
 from numba import njit
 
-from feeders.prepare.words import eight_bytes, set_bits, trailing_zeros
+from feeders.prepare.words import eight_bytes, equal_bytes, lower_bytes, set_bits, trailing_zeros
 
 # Up to these bounds mantissa and power of ten are exact in float64, so one operation rounds once (Clinger, PLDI 1990).
 _EXACT_MANTISSA, _EXACT_POWER = np.uint64(2**53), 22
@@ -15,9 +15,8 @@ _POWERS = 10.0 ** np.arange(_EXACT_POWER + 1)
 _NEWLINE, _RETURN, _SPACE, _ZERO, _PLUS, _MINUS, _POINT, _SMALL_E = 10, 13, 32, 48, 43, 45, 46, 101
 # Eight bytes at a time (Lamport, CACM 1975): the same in every byte of a word.
 _ONES = 0x0101010101010101
-_HIGH, _LOW_SEVEN = np.uint64(0x80 * _ONES), np.uint64(0x7F * _ONES)
+_ONE = np.uint64(1)
 _ZEROS, _SIX, _TENS = np.uint64(_ZERO * _ONES), np.uint64(0x06 * _ONES), np.uint64(0xF0 * _ONES)
-_SPACES, _PAST_CONTROL = np.uint64(_SPACE * _ONES), np.uint64(0x60 * _ONES)
 _BY_TEN, _BY_HUNDRED, _BY_MYRIAD = np.uint64(1 + 10 * 2**8), np.uint64(1 + 100 * 2**16), np.uint64(1 + 10000 * 2**32)
 _PAIRS, _FOURS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF)
 
@@ -87,28 +86,25 @@ def _skip_values(text: np.ndarray, at: int, expected: int) -> int:
     """Past the end of the line, if it has as many values more."""
     if at < 0:
         return -1
-    start, spaces, doubles, before = at, np.uint64(0), np.uint64(0), np.uint64(0)
-    while at + 8 <= len(text):
-        word = eight_bytes(text, at)
-        # The top bit of each byte that is a space, and of each that is a control character, as a newline is.
-        other = word ^ _SPACES
-        space = ~(((other & _LOW_SEVEN) + _LOW_SEVEN) | other) & _HIGH
-        control = ~(((word & _LOW_SEVEN) + _PAST_CONTROL) | word) & _HIGH
+    start, spaces, is_odd, before = at, np.uint64(0), False, np.uint64(0)
+    while at + 64 <= len(text):
+        space, control = equal_bytes(text, at, _SPACE), lower_bytes(text, at, _SPACE)
         if control:
             # Of the spaces, those before it.
-            space &= control ^ (control - np.uint64(1))
+            space &= control ^ (control - _ONE)
         spaces += set_bits(space)
-        doubles |= space & (space << np.uint64(8) | before)
+        # A space behind a space is not in front of a value.
+        is_odd |= (space & (space << _ONE | before)) != 0
         if control:
-            at += np.int64(trailing_zeros(control) >> np.uint64(3))
+            at += np.int64(trailing_zeros(control))
             # One space before each value and none after the last, then the line's end, of one byte or two.
-            if spaces == expected and not doubles and _byte(text, at - 1) > _SPACE:
+            if spaces == expected and not is_odd and _byte(text, at - 1) > _SPACE:
                 at += _byte(text, at) == _RETURN
                 if _byte(text, at) == _NEWLINE:
                     return at + 1
             break
-        before = space >> np.uint64(56)
-        at += 8
+        before = space >> np.uint64(63)
+        at += 64
     return _skip_any_values(text, start, expected)
 
 

@@ -5,7 +5,6 @@ work is found again where it fits, and never where it does not.
 """
 
 import hashlib
-import io
 import json
 import logging
 import multiprocessing
@@ -21,13 +20,13 @@ from dataclasses import dataclass, field
 from multiprocessing import connection, parent_process
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
 
+from feeders.prepare.packed import pack, unpack
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
-from feeders.store import Block, StoreIndex, encode, join_blocks
+from feeders.store import Block, Recording, StoreIndex, check, encode
 from torchlight.allocator import keep_freed_memory
 from torchlight.atomic import remove_unfinished, write_atomically
 
@@ -71,7 +70,7 @@ def listing_digest(source: RawSource, files: Sequence[RawItem]) -> str:
 def plan_shards(source: RawSource, files: Sequence[RawItem], folder: Path) -> list[Shard]:
     """Cut the files into shards, in order."""
     parts = [tuple(files[start : start + _FILES]) for start in range(0, len(files), _FILES)]
-    return [Shard(folder / f"shard-{listing_digest(source, part)}.npz", part) for part in parts]
+    return [Shard(folder / f"shard-{listing_digest(source, part)}", part) for part in parts]
 
 
 def read_shards(source: RawSource, shards: Sequence[Shard], jobs: int) -> Generator[Shard, None, None]:
@@ -82,7 +81,7 @@ def read_shards(source: RawSource, shards: Sequence[Shard], jobs: int) -> Genera
     """
     for folder in {shard.path.parent for shard in shards}:
         remove_unfinished(folder)
-        for stale in set(folder.glob("shard-*.npz")) - {shard.path for shard in shards}:
+        for stale in set(folder.glob("shard-*")) - {shard.path for shard in shards}:
             stale.unlink()
     todo = {shard.path: len(shard.files) for shard in shards if not shard.path.exists()}
     total, missing = sum(len(shard.files) for shard in shards), sum(todo.values())
@@ -100,12 +99,14 @@ def read_shards(source: RawSource, shards: Sequence[Shard], jobs: int) -> Genera
 def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
     """The clips of a shard, None where it has none, and what became of the rest; ValueError where it is damaged."""
     try:
-        with np.load(shard.path, allow_pickle=False) as content:
-            outcome = Outcome(**json.loads(content["outcome"].tobytes()))
-            if "poses" not in content:
-                return None, outcome
-            return Block(StoreIndex.of(content), content["poses"], content.get("joint_weight")), outcome
-    except (ValueError, KeyError, TypeError, BadZipFile, EOFError) as error:
+        arrays = unpack(shard.path.read_bytes())
+        outcome = Outcome(**json.loads(arrays["outcome"].tobytes()))
+        if "poses" not in arrays:
+            return None, outcome
+        poses, weight = arrays.pop("poses"), arrays.pop("joint_weight", None)
+        # An index is kept to the end: copied, lest it keep the poses.
+        return Block(StoreIndex.of({name: array.copy() for name, array in arrays.items()}), poses, weight), outcome
+    except ValueError as error:
         shard.path.unlink()
         raise ValueError(
             f"{shard.path}: got {error!r}, expected a whole shard; it is removed, run this again"
@@ -146,27 +147,26 @@ def _read_all(
 
 def _read_shard(read: Callable[[str, Any], Reading], shape: tuple[int, int], shard: Shard) -> None:
     outcome = Outcome()
-    blocks: list[Block] = []
+    recordings: list[Recording] = []
     for file in shard.files:
         try:
             reading = read(file.name, file.content())
-            blocks.append(encode(reading.recording, *shape))
+            check(reading.recording, *shape)
         except NobodySeenError:
             outcome.nobody.append(file.name)
         except ValueError as error:
             outcome.broken[file.name] = str(error)
         else:
+            recordings.append(reading.recording)
             for note in reading.notes:
                 outcome.mended.setdefault(note, []).append(file.name)
     arrays = {"outcome": np.frombuffer(json.dumps(vars(outcome)).encode(), dtype=np.uint8)}
-    if blocks:
-        block = join_blocks(blocks)
+    if recordings:
+        block = encode(recordings)
         arrays |= vars(block.index) | {"poses": block.poses}
         if block.joint_weight is not None:
             arrays["joint_weight"] = block.joint_weight
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # type: ignore[arg-type]
-    write_atomically(shard.path, content.getvalue(), survives_power_loss=False)
+    write_atomically(shard.path, pack(arrays), survives_power_loss=False)
 
 
 def _begin_process() -> None:

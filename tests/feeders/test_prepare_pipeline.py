@@ -141,7 +141,7 @@ def test_a_killed_command_takes_its_processes_along_and_goes_on(raw: Path, tmp_p
     command = [sys.executable, "-m", "feeders.prepare", "ntu60", "--raw", str(raw), "--jobs", "2", "--out"]
     subprocess.run([*command, str(tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
     process = subprocess.Popen([*command, str(tmp_path / "out")], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob(".out-partial/shard-*.npz")):
+    while process.poll() is None and not list(tmp_path.glob(".out-partial/shard-*")):
         time.sleep(0.001)
     process.kill()
     # The pipe ends when the last process that holds it does.

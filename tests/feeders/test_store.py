@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feeders.store import Recording, Store, StoreWriter, Track, encode, join_blocks
+from feeders.store import Recording, Store, StoreWriter, Track, encode
 
 
 def clip(name: str, presence: list[list[bool]], seed: int = 0, weighted: bool = False) -> Recording:
@@ -136,7 +136,7 @@ def test_clips_may_come_one_by_one_or_in_blocks_in_any_memory_order(tmp_path: Pa
     ]
     with StoreWriter(tmp_path / "blocks", joints=25, coordinates=3, **facts) as writer:
         for part in (turned[:2], turned[2:]):
-            writer.append(join_blocks([encode(recording, 25, 3) for recording in part]))
+            writer.append(encode(part))
     for path in alone.folder.iterdir():
         assert (tmp_path / "blocks" / path.name).read_bytes() == path.read_bytes()
 
