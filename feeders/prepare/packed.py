@@ -17,7 +17,11 @@ _NUMBER = 8
 def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Arrays of plain types, whole in memory, as bytes: checksum, length of the listing, listing, arrays."""
     listing = json.dumps({name: (array.dtype.str, array.shape) for name, array in arrays.items()}).encode()
-    parts = [len(listing).to_bytes(_NUMBER, "little"), listing, _gap(2 * _NUMBER + len(listing))]
+    parts: list[bytes | memoryview] = [
+        len(listing).to_bytes(_NUMBER, "little"),
+        listing,
+        _gap(2 * _NUMBER + len(listing)),
+    ]
     for array in arrays.values():
         content = array.reshape(-1).view(np.uint8).data
         parts += [content, _gap(len(content))]

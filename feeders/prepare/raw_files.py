@@ -51,7 +51,10 @@ class RawFile:
         """The file's bytes; ValueError where a zip does not hold what it promises, OSError where the disk fails."""
         if self.size > _LARGEST:
             raise ValueError(f"{self.name}: got a file of {self.size} bytes, expected at most {_LARGEST}")
-        return Path(self.place).read_bytes() if self.member is None else self._unpacked(self.member)
+        if self.member is not None:
+            return self._unpacked(self.member)
+        with open(self.place, "rb", buffering=0) as file:  # noqa: PTH123 - as `files_at`: without a path in between
+            return file.read()
 
     def _unpacked(self, member: ZipMember) -> bytes:
         # Not by a ZipFile: each process would hold the directory of all 57,000 members of a published zip.
