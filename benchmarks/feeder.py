@@ -1,6 +1,6 @@
 """The feeder: the product's batches against the published feeder, sample by sample.
 
-    python -m benchmarks.feeder [--rounds 40]
+    python -m benchmarks.feeder [--rounds 200]
 
 Training batches of 64 clips of 64 frames: read, crop, resample, rotate, modality, with the same draws on both sides and
 one thread. Every call asks for other clips, of 2,048 NTU-like ones (30 to 300 frames, median 75; 15 % with two bodies):
@@ -88,7 +88,7 @@ def reference_batch(clips: Clips, modality: Modality, samples: np.ndarray, seeds
 def main() -> None:
     """Measure, print the table, keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40, help="timed batches of each way and modality")
+    parser.add_argument("--rounds", type=int, default=200, help="timed batches of each way and modality")
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     keep_freed_memory()
