@@ -15,6 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ class Run(runs.Run):
     """One training and what it is evaluated on."""
 
     work = Path("work_dir/benchmarks/ucla")
+    recipe: ClassVar[tuple[str, ...]] = ("--config", "config/ucla/cpu.yaml", "--device", "cpu")
 
     stage: str
     split: str
@@ -68,8 +70,9 @@ class Run(runs.Run):
             phases = ["train", "validate"]
         return [
             *("main_clip_ucla.py", "--config", f"config/ucla/{STREAMS[self.stream]}.yaml"),
-            *("--config", "config/ucla/cpu.yaml", "--work-dir", str(self.work / self.name), "--phase", *phases),
-            *("--resume", "auto", "--device", "cpu", "--save-score", *overrides),
+            *self.recipe,
+            *("--work-dir", str(self.work / self.name), "--phase", *phases),
+            *("--resume", "auto", "--save-score", *overrides),
         ]
 
 
@@ -86,13 +89,15 @@ def plan() -> tuple[Run, ...]:
     return tuple(planned)
 
 
-def fused(streams: Sequence[Run], weights: np.ndarray) -> dict[str, float] | None:
-    """Metrics of the streams' weighted mean; None until all are finished."""
+def fused_cell(streams: Sequence[Run], weights: np.ndarray | None = None) -> str:
+    """Top-1 and its interval of the streams' weighted mean, of their plain mean without weights."""
     if not all(run.scores.exists() for run in streams):
-        return None
+        return "not run"
     aligned = align([read_scores(run.scores) for run in streams])
     assert aligned.labels is not None
-    return ClassificationMetrics().of_arrays(aligned.labels, fuse(aligned.logits, weights, "softmax"))
+    together = fuse(aligned.logits, np.ones(len(streams)) if weights is None else weights, "softmax")
+    got = ClassificationMetrics().of_arrays(aligned.labels, together)
+    return f"{got['top1']:.1f} [{got['top1_low']:.1f}, {got['top1_high']:.1f}]"
 
 
 def chosen_weights() -> tuple[np.ndarray, str]:
@@ -130,18 +135,10 @@ def table() -> str:
     row("joint, text off", seeds("joint", text=False))
     for stream in STREAMS:
         row(stream.replace("_", " "), seeds(stream, text=True))
-    for title, by in ((f"four streams, weights {origin}", weights), ("four streams, equal weights", np.ones(4))):
-        cells = []
-        for split in SPLITS:
-            streams = [
-                r
-                for stream in STREAMS
-                for r in final
-                if (r.split, r.stream, r.seed, r.text) == (split, stream, 0, True)
-            ]
-            got = fused(streams, by)
-            cells.append(f"{got['top1']:.1f} [{got['top1_low']:.1f}, {got['top1_high']:.1f}]" if got else "not run")
-        row(title, cells)
+    # In the order of STREAMS, as the weights are.
+    streams = {split: [Run("final", split, stream, 0, text=True) for stream in STREAMS] for split in SPLITS}
+    row(f"four streams, weights {origin}", [fused_cell(streams[split], weights) for split in SPLITS])
+    row("four streams, equal weights", [fused_cell(streams[split]) for split in SPLITS])
     held_out = ", ".join(
         f"{run.stream} {value:.1f}" for run in plan() if run.stage == "choose" for value in top1([run])
     )

@@ -9,7 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from benchmarks import bpmt_runs, gait_runs
+from benchmarks import bpmt_runs, gait_runs, ucla_gpu
 from benchmarks.ucla import Run, plan
 from feeders.gait_protocols import one_walk
 from feeders.loading import ActionDataConfig
@@ -27,7 +27,7 @@ PHASES = ("train", "validate", "test")
 BASELINES = gait_runs.FOLDER
 
 
-@pytest.mark.parametrize("run", plan(), ids=lambda run: run.name)
+@pytest.mark.parametrize("run", [*plan(), *ucla_gpu.plan()], ids=lambda run: f"{run.work.name}-{run.name}")
 def test_every_planned_run_has_a_valid_config(run: Run) -> None:
     command = parse_command(run.command()[1:], PHASES, "")
     config = load_config(ClipRun, [ROOT / path for path in command.configs], command.overrides)
@@ -129,7 +129,7 @@ def test_what_is_not_pretrained_gets_as_many_passes_in_all() -> None:
 
 
 def test_planned_runs_have_names_of_their_own() -> None:
-    for planned in (plan(), bpmt_runs.plan(), gait_runs.plan()):
+    for planned in (plan(), ucla_gpu.plan(), bpmt_runs.plan(), gait_runs.plan()):
         assert len({run.name for run in planned}) == len(planned)
 
 
