@@ -31,7 +31,7 @@ run)
     cp -r benchmarks/results "$OUT/"
     ;;
 *)
-    sed -n '2,8p' "$0" >&2
+    sed -n '2,7p' "$0" >&2
     exit 2
     ;;
 esac
