@@ -33,6 +33,7 @@ class AugmentConfig(StrictConfig):
         scale: smallest and largest factor.
         shear: largest entry off the diagonal of the shear matrix.
         mirror: probability of a left-right mirror image (x turned round, left and right joints swapped).
+        bones: standard deviation of each bone's length, as a share of it: a sensor's idea of a body differs by clip.
         noise: standard deviation added to each coordinate, in units of the pose.
         joint_mask: probability of each joint to be hidden for the whole clip.
         part_mask: probability that one body part, of ``part_scheme``, is hidden for the whole clip.
@@ -42,6 +43,7 @@ class AugmentConfig(StrictConfig):
     scale: tuple[float, float] = (1.0, 1.0)
     shear: float = Field(default=0.0, ge=0.0)
     mirror: float = Field(default=0.0, ge=0.0, le=1.0)
+    bones: float = Field(default=0.0, ge=0.0)
     noise: float = Field(default=0.0, ge=0.0)
     joint_mask: float = Field(default=0.0, ge=0.0, lt=1.0)
     part_mask: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -50,16 +52,18 @@ class AugmentConfig(StrictConfig):
     @property
     def disturbs(self) -> bool:
         """Whether more is asked for than moving the clip as a whole."""
-        return bool(self.noise or self.joint_mask or self.part_mask)
+        return bool(self.bones or self.noise or self.joint_mask or self.part_mask)
 
 
 def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
-    """Move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
+    """Stretch bones, move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
     if skeleton.coordinates == 2 and any(settings.rotation[:2]):
         raise ValueError(
             f"data.augment.rotation: got {settings.rotation} for {skeleton.name}, expected 0 about x and y: "
             "an image turns about z alone"
         )
+    if settings.bones:
+        batch = stretch(batch, skeleton, _floats(settings.bones * normal(seeds, "bones", len(skeleton.joints))))
     batch = move(batch, skeleton, drawn_moves(settings, seeds))
     if settings.noise:
         pose = batch.pose
@@ -71,6 +75,20 @@ def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, s
     if settings.part_mask:
         batch = hide(batch, _drawn_part(settings, skeleton, seeds))
     return batch
+
+
+def stretch(batch: SkeletonBatch, skeleton: Skeleton, share: Tensor) -> SkeletonBatch:
+    """Make bones longer by a share of their length, (N, V); what hangs on a bone goes along, the root stays.
+
+    A bone of which an end is not seen keeps its length.
+    """
+    parents = list(skeleton.parents)
+    path_VV = torch.eye(len(parents))
+    for _ in parents:
+        path_VV = torch.maximum(path_VV, path_VV[parents])
+    both = torch.minimum(batch.joint_weight, batch.joint_weight[:, :, parents]) > 0
+    longer = (batch.pose - batch.pose[:, :, :, parents]) * (both * share[:, None, :, None])[:, None]
+    return replace(batch, pose=(batch.pose + torch.einsum("vb,nctbm->nctvm", path_VV, longer)) * _seen(batch))
 
 
 @dataclass(frozen=True)

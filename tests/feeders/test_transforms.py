@@ -18,6 +18,7 @@ from feeders.transforms import (
     move,
     rotation_matrices,
     shear_matrices,
+    stretch,
     transform,
 )
 
@@ -26,6 +27,7 @@ EVERYTHING = AugmentConfig(
     scale=(0.8, 1.2),
     shear=0.2,
     mirror=0.5,
+    bones=0.05,
     noise=0.01,
     joint_mask=0.2,
     part_mask=0.5,
@@ -218,3 +220,22 @@ def test_masks_and_mirrors_come_as_often_as_asked() -> None:
     assert abs(drawn.mean()) < 0.02
     assert abs(drawn.std() - 1) < 0.02
     assert sorted(permutation(5, 100).tolist()) == list(range(100))
+
+
+def test_a_stretched_bone_is_longer_by_its_share_and_no_other_bone_changes(batch: SkeletonBatch) -> None:
+    seen = replace(batch, joint_weight=torch.ones_like(batch.joint_weight))
+    parents = list(NTU25.parents)
+    share = 0.1 * torch.randn(len(batch), len(parents), generator=torch.Generator().manual_seed(0))
+    before, after = (one.pose - one.pose[:, :, :, parents] for one in (seen, stretch(seen, NTU25, share)))
+    torch.testing.assert_close(after, before * (1 + share)[:, None, None, :, None], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(stretch(seen, NTU25, share).pose[:, :, :, NTU25.root], seen.pose[:, :, :, NTU25.root])
+
+
+def test_a_bone_with_a_hidden_end_keeps_its_length(batch: SkeletonBatch) -> None:
+    elbow, wrist = NTU25.index("left_elbow", "left_wrist")
+    weight = torch.ones_like(batch.joint_weight)
+    weight[:, :, elbow] = 0
+    hidden = replace(batch, pose=batch.pose * weight[:, None], joint_weight=weight)
+    share = torch.zeros(len(batch), len(NTU25.joints))
+    share[:, [elbow, wrist]] = 0.5
+    torch.testing.assert_close(stretch(hidden, NTU25, share).pose, hidden.pose)
