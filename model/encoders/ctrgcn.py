@@ -31,6 +31,7 @@ AbsentBodies = Literal["masked", "published"]
 # How many numbers at a time stay in a CPU's cache from one operation to the next; measured flat around these.
 _NORM_NUMBERS = 200_000
 _LISTEN_NUMBERS = 200_000
+_ACCURATE = (torch.float32, torch.float64)
 
 
 class CtrGcnConfig(BaseModel):
@@ -463,7 +464,10 @@ class _Listen(torch.autograd.Function):
             torch.bmm(_each(weight.t(), piece), grad_value, out=home)
             grad_topology = torch.bmm(value.view(len(heard), -1, frames), heard.mT).view(topology.shape)
             for subset in range(subsets):
-                part = grad_topology[:, :, subset].contiguous()
+                part = grad_topology[:, :, subset]
+                if part.dtype not in _ACCURATE:
+                    # Float32 is read where it stands; this would be copied for each of the two products.
+                    part = part.contiguous()
                 lift_sums[subset, :rows].baddbmm_(part, feature[subset].mT)
                 torch.bmm(_each(lift[subset].t(), piece), part, out=feature_home[subset])
         residual = grad if ctx.has_residual else None
@@ -477,7 +481,7 @@ def _pieces(tensor: Tensor | None, step: int) -> Iterable[Tensor | None]:
 
 def _rows_together(x: Tensor, numbers: int) -> int:
     """Rows that are worked on at a time: about so many numbers on a CPU, for its cache; all in low precision."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+    if x.device.type != "cpu" or x.dtype not in _ACCURATE:
         return len(x)
     return min(len(x), max(1, round(numbers / x[0].numel())))
 
