@@ -108,7 +108,7 @@ def galleries() -> Rows:
                 is_in = np.isin(person, few)
                 allowed = protocols(person[is_in], walk[is_in])["gallery walk 1"]
                 values.append(rank1(far[np.ix_(is_in, is_in)], person[is_in], allowed))
-            rows.append({"people": count, "embeddings": name, "chance": 100 / count} | _spread(values))
+            rows.append({"people": count, "embeddings": name, "chance": round(100 / count, 1)} | _spread(values))
     return rows
 
 
@@ -207,7 +207,7 @@ def _embedder(network: Any, walks: list[Any]) -> Callable[[list[list[int]]], np.
 
 
 def _spread(values: list[float]) -> dict[str, float]:
-    return {"rank1": round(float(np.mean(values)), 1), "spread": round(float(np.std(values)), 1)}
+    return {"mean": round(float(np.mean(values)), 1), "spread": round(float(np.std(values)), 1)}
 
 
 def main() -> None:
