@@ -87,6 +87,7 @@ def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
 def refuse_early(run: ClipRun, phases: Sequence[str]) -> None:
     """A ValueError where the network or its prompts cannot be: for who would pretrain for hours before."""
     _check_zero_shot(run, phases)
+    run.inference.check(run.text.tower != "none")
     facts = data_set(run.data)
     PartClip(run.model, facts.skeleton, len(facts.class_names), run.data.bodies or facts.bodies, text_width=1)
     if run.text.tower != "none":

@@ -184,6 +184,7 @@ def test_bad_input_is_one_clear_line(
         (("model.parts=five_parts",), "model.parts"),
         (("text.prompts=nowhere",), "prompts: got 'nowhere'"),
         (("text.prompts=penn",), "penn"),
+        (("text.tower=none", "inference.text_weight=0.5"), "inference.text_weight: got 0.5"),
         (("data.zero_shot=demo_12_4",), "data.zero_shot=demo_12_4"),
     ],
 )

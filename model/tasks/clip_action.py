@@ -40,6 +40,13 @@ class InferenceConfig(StrictConfig):
     text_weight: Annotated[float, Field(ge=0)] | Literal["validation"] = 0.0
     mirror: bool = False
 
+    def check(self, has_texts: bool) -> None:
+        """A ValueError where texts are to count and there are none."""
+        if self.text_weight != 0 and not has_texts:
+            raise ValueError(
+                f"inference.text_weight: got {self.text_weight} with text.tower=none, expected 0 without texts"
+            )
+
 
 class ClipActionTask(Task):
     """PartClip with its texts and losses.
@@ -105,10 +112,7 @@ class ClipActionTask(Task):
         model are needed; a tuned tower is built without reading its weights.
         """
         texts = None if text.tower == "none" else _texts(model, text, skeleton, class_names, state)
-        if texts is None and inference.text_weight != 0:
-            raise ValueError(
-                f"inference.text_weight: got {inference.text_weight} with text.tower=none, expected 0 without texts"
-            )
+        inference.check(texts is not None)
         learned = range(len(class_names)) if learned is None else learned
         network = PartClip(model, skeleton, len(learned), bodies, None if texts is None else texts.width)
         facts = {
