@@ -4,23 +4,28 @@
     python -m benchmarks.gait_baselines
 
 Fitted on Person001-100; gallery walk 1 of Person101-164, probes their other walks; and, as choices are made there,
-fitted on 001-085 and tried on 086-100. Kept for a paired bootstrap: the embeddings of all test walks. Untuned.
+fitted on 001-085 and tried on 086-100. Untuned. LDA's embeddings of all test walks are kept, for a paired bootstrap and
+as a stream: ``python ensemble.py --stream joint=RUN --stream lda=benchmarks/results/gait/lda-with_size``.
 """
 
 import json
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.measure import RESULTS, environment
+from feeders.gait_protocols import protocols_of, walks_of
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
+from feeders.store import Store
 from feeders.synthetic_walkers import WalkersConfig
+from torchlight.embeddings import EmbeddingFile, write_embeddings
 
 FOLDER = RESULTS / "gait"
-SIZES = ("with size", "size divided out")
+# As runs call them -> as a table does.
+SIZES = {"with_size": "with size", "unit_size": "size divided out"}
 _UP = np.array([0.0, 1.0, 0.0])
 _STRIDE = 15
 _BONES = [(joint, parent) for joint, parent in enumerate(KINECT_GAIT.skeleton.parents) if joint != parent]
@@ -72,6 +77,27 @@ def ranks(vector: np.ndarray, person: np.ndarray, probe: np.ndarray, gallery: np
     return {"rank1": 100 * float(hit[:, 0].mean()), "rank5": 100 * float(hit[:, :5].any(axis=1).mean())}
 
 
+def lda_file(size: str) -> Path:
+    """Where LDA's embeddings of the test walks are kept, of `SIZES`."""
+    return FOLDER / f"lda-{size}" / "embeddings" / "test.npz"
+
+
+def keep_lda(store: Store, size: str, tested: np.ndarray, vector: np.ndarray) -> None:
+    """Write (N, D) vectors of the tested walks as a run's embeddings are."""
+    walks = walks_of(store, tested)
+    file = EmbeddingFile(
+        table=walks,
+        embedding=vector[:, None].astype(np.float32),
+        part_present=np.ones((len(vector), 1), dtype=np.bool_),
+        protocols=protocols_of(KINECT_GAIT.name, walks),
+        distance="parts/cosine",
+        dataset=f"{KINECT_GAIT.name}/{next(iter(KINECT_GAIT.protocols))}",
+        split="test",
+        modality="gait statistics",
+    )
+    write_embeddings(lda_file(size), file)
+
+
 def main() -> None:
     """Print and keep the baselines."""
     store = open_store(KINECT_GAIT, None, WalkersConfig())
@@ -79,17 +105,15 @@ def main() -> None:
     walks = [store.clip(number).pose[..., 0].astype(np.float64) for number in range(len(store))]
     person, is_first = index.subject, index.replication == GALLERY_WALK
     rows: dict[str, dict[str, dict[str, float]]] = {"test": {}, "validation": {}}
-    kept: dict[str, Any] = {"sample_id": index.sample_id[person > 100]}
     tests = {"test": (person <= 100, person > 100), "validation": (person <= 85, (person > 85) & (person <= 100))}
-    for size in SIZES:
-        pairs = [statistics(walk, divide_by_size=size == SIZES[1]) for walk in walks]
+    for size, shown in SIZES.items():
+        pairs = [statistics(walk, divide_by_size=size == "unit_size") for walk in walks]
         bones, features = (np.stack(column) for column in zip(*pairs, strict=True))
         for split, (fit, tried) in tests.items():
             for name, vector in embeddings(bones, features, person, fit).items():
-                title = f"{name}, {size}"
-                rows[split][title] = ranks(vector, person, tried & ~is_first, tried & is_first)
-                if split == "test":
-                    kept[title] = vector[tried].astype(np.float32)
+                rows[split][f"{name}, {shown}"] = ranks(vector, person, tried & ~is_first, tried & is_first)
+                if (split, name) == ("test", "LDA"):
+                    keep_lda(store, size, np.flatnonzero(tried), vector[tried])
     counts = {
         name: {"probes": int((tried & ~is_first).sum()), "gallery": int((tried & is_first).sum())}
         for name, (_, tried) in tests.items()
@@ -99,11 +123,10 @@ def main() -> None:
         "command": "python -m benchmarks.gait_baselines",
         "walks": counts,
         "percent": rows,
-        "embeddings": "baselines.npz: sample_id and a (318, D) array of each title; Euclidean distance",
+        "embeddings": "LDA's: lda-with_size, lda-unit_size",
         "environment": environment(),
     }
     (FOLDER / "baselines.json").write_text(json.dumps(payload, indent=1) + "\n")
-    np.savez_compressed(FOLDER / "baselines.npz", **kept)
     for split, values in rows.items():
         for title, row in values.items():
             print(f"{split:<11}{title:<32}Rank-1 {row['rank1']:.1f}, Rank-5 {row['rank5']:.1f}")

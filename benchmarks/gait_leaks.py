@@ -19,8 +19,8 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.gait_baselines import FOLDER, embeddings, statistics
-from benchmarks.gait_runs import LDA, Run
+from benchmarks.gait_baselines import embeddings, statistics
+from benchmarks.gait_runs import Run, lda_alone
 from benchmarks.measure import environment, write_result
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
@@ -90,12 +90,11 @@ def people(store: Store) -> Rows:
 
 def galleries() -> Rows:
     """Rank-1 of embeddings that stay as they are, among fewer people."""
-    file = read_embeddings(Run("ctrgcn", "with_size", "", 0).scores)
-    arrays = np.load(FOLDER / "baselines.npz")
-    order = {name: place for place, name in enumerate(arrays["sample_id"].tolist())}
-    lda = arrays[LDA["with_size"]][[order[name] for name in file.table.sample_id]]
-    everyone = np.arange(len(lda))
-    distance = {"LDA": between(lda), "CTR-GCN": file.space().between(everyone, everyone).rows(0, len(lda))[0]}
+    run = Run("ctrgcn", "with_size", "", 0)
+    file = read_embeddings(run.scores)
+    everyone = np.arange(len(file.table))
+    spaces = {"LDA": lda_alone(run, file), "CTR-GCN": file.space()}
+    distance = {name: space.between(everyone, everyone).rows(0, len(everyone))[0] for name, space in spaces.items()}
     person = file.table.identity
     walk = np.array([int(name.rpartition("/")[2]) for name in file.table.sample_id])
     rng, rows = np.random.default_rng(0), list[dict[str, Any]]()

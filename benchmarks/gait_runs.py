@@ -13,8 +13,7 @@ is the headline run, with body size, at seed 0, with one thing changed. Interval
 are over people.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import gait_baselines, runs
-from torchlight.arrays import matching_order
-from torchlight.embeddings import EmbeddingFile, read_embeddings
+from torchlight.embeddings import EmbeddingFile, align_embeddings, read_embeddings
 from torchlight.metrics.bootstrap import Interval
 from torchlight.metrics.distance import EmbeddingSpace
 from torchlight.metrics.ranking import Pairing
@@ -32,9 +30,7 @@ from torchlight.metrics.verification import Verification, verify
 
 FOLDER = gait_baselines.FOLDER
 SEEDS = (0, 1, 2)
-SIZES = ("with_size", "unit_size")
-# As the baselines call them.
-LDA = {size: f"LDA, {title}" for size, title in zip(SIZES, gait_baselines.SIZES, strict=True)}
+SIZES = tuple(gait_baselines.SIZES)
 # Encoder -> the stages of its pretraining, each with a folder of its own.
 PRETRAINED: dict[str, tuple[str, ...]] = {"ctrgcn": (), "tlca": ("frames",), "bpmt": ("parts", "pairs"), "iip": ()}
 SHOWN = ("rank1", "rank5", "mAP", "mINP")
@@ -155,6 +151,15 @@ class Run(runs.Run):
         }
 
 
+class Lda(Run):
+    """The baseline's embeddings, as of a run."""
+
+    @property
+    def scores(self) -> Path:
+        """Where `benchmarks.gait_baselines` keeps them."""
+        return gait_baselines.lda_file(self.size)
+
+
 def plan() -> tuple[runs.Run, ...]:
     """All runs, the most telling first."""
     planned: list[runs.Run] = [Run("ctrgcn", size, "", seed) for seed in SEEDS for size in SIZES]
@@ -164,36 +169,49 @@ def plan() -> tuple[runs.Run, ...]:
     return tuple(dict.fromkeys(planned))
 
 
-def against_lda(finished: Sequence[Run], place: int) -> dict[str, Interval]:
+SpaceOf = Callable[[Run, EmbeddingFile], EmbeddingSpace]
+
+
+def alone(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """A run's own embeddings."""
+    return file.space()
+
+
+def lda_alone(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """LDA's embeddings of the run's samples, in its order."""
+    _, lda = align_embeddings([file, read_embeddings(gait_baselines.lda_file(run.size))])
+    return lda.space()
+
+
+def with_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """The mean of the run's distances and LDA's, as ``ensemble.py --stream`` fuses them."""
+    return EmbeddingSpace.fused([alone(run, file), lda_alone(run, file)], np.full(2, 0.5))
+
+
+def against_lda(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> dict[str, Interval]:
     """A metric of the runs' mean minus LDA's, by the paired bootstrap; the EER where there is one run.
 
     Args:
         finished: seeds of one run.
         place: of the protocol.
+        space_of: what of a run is compared.
     """
-    file = read_embeddings(finished[0].scores)
-    lda = lda_space(file, finished[0].size)
-    found = difference(mean_trials(finished, place), _trials(file, lda, place))
+    found = difference(mean_trials(finished, place, space_of), mean_trials(finished[:1], place, lda_alone))
     if len(finished) == 1:
-        verified = [_verified(file, space, place) for space in (file.space(), lda)]
+        verified = [_verified(finished[0], place, of) for of in (space_of, lda_alone)]
         found["eer"] = verified[0].equal_error_difference(verified[1])
     return found
 
 
-def lda_space(file: EmbeddingFile, size: str) -> EmbeddingSpace:
-    """LDA's vectors of the samples of an embeddings file, in its order."""
-    arrays = np.load(FOLDER / "baselines.npz")
-    order = matching_order(arrays["sample_id"].tolist(), "the baselines", file.table.sample_id, "the run")
-    vectors = arrays[LDA[size]][order][:, None]
-    return EmbeddingSpace.of(vectors, np.ones(vectors.shape[:2], dtype=np.bool_), "vector/euclidean")
-
-
-def mean_trials(finished: Sequence[Run], place: int) -> Trials:
+def mean_trials(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> Trials:
     """The trials of a protocol, each of them the mean over seeds."""
     of_seed = []
     for run in finished:
         file = read_embeddings(run.scores)
-        of_seed.append(_trials(file, file.space(), place))
+        protocol = file.protocols[place]
+        pairing = Pairing.of(file.table, protocol)
+        distances = space_of(run, file).between(pairing.probe, pairing.gallery)
+        of_seed.append(trials_of(file.table, protocol, pairing, distances))
     first = of_seed[0]
     if any(trials.table.sample_id != first.table.sample_id for trials in of_seed):
         raise ValueError("runs: got seeds with other samples, or in another order, expected the same")
@@ -201,77 +219,51 @@ def mean_trials(finished: Sequence[Run], place: int) -> Trials:
 
 
 def table() -> str:
-    """The README's tables, from the kept results alone."""
-    done = [run for run in plan() if isinstance(run, Run) and run.result.exists()]
-    titles = {
-        "first_walk": "gallery walk 1 (64), probes the other walks (254)",
-        "leave_one_out": "each of 318 walks against all others",
-    }
+    """The README's tables, from the kept embeddings alone."""
+    titles = ("gallery walk 1 (64), probes the other walks (254)", "each of 318 walks against all others")
     lines = ["Learned from Person001-100, tested on Person101-164 after the last epoch; 95 % intervals over people", ""]
-    for place, (name, title) in enumerate(titles.items()):
-        lines += [f"| {title} | {' | '.join(SHOWN)} | EER | Rank-1 - LDA |", "|---" * (len(SHOWN) + 3) + "|"]
+    for place, title in enumerate(titles):
+        lines += _head(title)
         for size in SIZES:
-            lines += [f"| LDA, {size.replace('_', ' ')} | {' | '.join(_lda_cells(done, size, place))} | |"]
-            for seed in SEEDS:
-                lines += _row(Run("ctrgcn", size, "", seed), f"CTR-GCN, {size.replace('_', ' ')}, seed {seed}", name)
-            seeds = [run for run in done if (run.encoder, run.size, run.change) == ("ctrgcn", size, "")]
-            if len(seeds) > 1:
-                trials = mean_trials(seeds, place)
-                cells = [_cell(trials.interval(metric)) for metric in SHOWN]
-                cells += [f"{np.mean([_kept(run)['metrics'][_prefix(name) + 'eer'] for run in seeds]):.1f}"]
-                cells += [_cell(against_lda(seeds, place)["rank1"], "+")]
-                lines += [f"| mean of these {len(seeds)} | {' | '.join(cells)} |"]
-        lines += [""]
-    lines += [f"| with size, seed 0, one thing changed | {' | '.join(SHOWN)} | EER | Rank-1 - LDA |"]
-    lines += ["|---" * (len(SHOWN) + 3) + "|"]
+            shown = size.replace("_", " ")
+            seeds = [Run("ctrgcn", size, "", seed) for seed in SEEDS]
+            lines.append(_row(f"LDA, {shown}", [Lda("lda", size, "", 0)], place))
+            lines += [_row(f"CTR-GCN, {shown}, seed {run.seed}", [run], place) for run in seeds]
+            lines.append(_row("mean of these", seeds, place))
+            lines.append(_row("mean of these, each fused with LDA", seeds, place, with_lda))
+        lines.append("")
+    lines += _head("with size, seed 0, one thing changed")
     ablation = [Run("ctrgcn", "with_size", change, 0) for change in ("", *CHANGES)]
     ablation += [Run(encoder, "with_size", "", 0) for encoder in PRETRAINED if encoder != "ctrgcn"]
     for run in ablation:
         title = run.change or ("nothing" if run.encoder == "ctrgcn" else f"encoder {run.encoder}")
-        lines += _row(run, title.replace("_", " "), "first_walk")
+        lines.append(_row(title.replace("_", " "), [run], 0))
+    lines += [_row(f"{run.encoder}, fused with LDA", [run], 0, with_lda) for run in ablation if not run.change]
     return "\n".join(lines)
 
 
-def _row(run: Run, title: str, protocol: str) -> list[str]:
-    """A line of numbers kept, or that there are none yet."""
-    if not run.result.exists():
-        return [f"| {title} | not run |" + " |" * (len(SHOWN) + 1)]
-    kept = _kept(run)
-    metrics = kept["metrics"]
-    names = [_prefix(protocol) + name for name in (*SHOWN, "eer")]
-    cells = [_cell(Interval(*(metrics[name + end] for end in ("", "_low", "_high")))) for name in names]
-    cells += [_cell(Interval(**kept["minus_lda"][protocol]["rank1"]), "+")]
-    return [f"| {title} | {' | '.join(cells)} |"]
+def _head(title: str) -> list[str]:
+    return [f"| {title} | {' | '.join(SHOWN)} | EER | Rank-1 - LDA |", "|---" * (len(SHOWN) + 3) + "|"]
 
 
-def _lda_cells(done: Sequence[Run], size: str, place: int) -> list[str]:
-    if not done:
-        return ["not run"] * (len(SHOWN) + 1)
-    file = read_embeddings(done[0].scores)
-    space = lda_space(file, size)
-    trials, verified = _trials(file, space, place), _verified(file, space, place)
-    return [*(_cell(trials.interval(metric)) for metric in SHOWN), _cell(verified.intervals(())["eer"])]
+def _row(title: str, runs: Sequence[Run], place: int, space_of: SpaceOf = alone) -> str:
+    """The numbers of a run, or of the mean over those of its seeds that are finished."""
+    finished = [run for run in runs if run.scores.exists()]
+    if not finished:
+        return f"| {title} | not run |" + " |" * (len(SHOWN) + 1)
+    trials = mean_trials(finished, place, space_of)
+    errors = [_verified(run, place, space_of).intervals(())["eer"] for run in finished]
+    eer = _cell(errors[0]) if len(errors) == 1 else f"{np.mean([error.estimate for error in errors]):.1f}"
+    count = f" ({len(finished)})" if len(runs) > 1 else ""
+    cells = [*(_cell(trials.interval(metric)) for metric in SHOWN), eer]
+    cells.append("" if isinstance(runs[0], Lda) else _cell(against_lda(finished, place, space_of)["rank1"], "+"))
+    return f"| {title}{count} | {' | '.join(cells)} |"
 
 
-def _trials(file: EmbeddingFile, space: EmbeddingSpace, place: int) -> Trials:
+def _verified(run: Run, place: int, space_of: SpaceOf) -> Verification:
+    file = read_embeddings(run.scores)
     protocol = file.protocols[place]
-    pairing = Pairing.of(file.table, protocol)
-    return trials_of(file.table, protocol, pairing, space.between(pairing.probe, pairing.gallery))
-
-
-def _verified(file: EmbeddingFile, space: EmbeddingSpace, place: int) -> Verification:
-    protocol = file.protocols[place]
-    return verify(file.table, protocol, Pairing.of(file.table, protocol), space)
-
-
-def _kept(run: Run) -> dict[str, Any]:
-    kept: dict[str, Any] = json.loads(run.result.read_text())
-    return kept
-
-
-def _prefix(protocol: str) -> str:
-    """Of the names of a protocol's metrics: none of the first."""
-    return "" if protocol == "first_walk" else f"{protocol}/"
+    return verify(file.table, protocol, Pairing.of(file.table, protocol), space_of(run, file))
 
 
 def _cell(found: Interval, sign: str = "") -> str:
