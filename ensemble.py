@@ -19,6 +19,7 @@ from torchlight.embeddings import align_embeddings, concatenated, read_embedding
 from torchlight.metrics.classification import ClassificationMetrics, top_k
 from torchlight.metrics.distance import DISTANCES, EmbeddingSpace
 from torchlight.metrics.fusion import Normalisation, fuse, search_weights, shares
+from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.retrieval import comparison
 from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
 
@@ -87,6 +88,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("distances", "vectors"),
         default="distances",
         help="embeddings: by the mean of their distances, or one after the other as one vector (distances)",
+    )
+    parser.add_argument(
+        "--scale",
+        choices=("spread", "none"),
+        default="spread",
+        help="embeddings: each stream's distances over their standard deviation, or as they are (spread)",
     )
     parser.add_argument(
         "--labels", type=Path, help="labels for files without: a score file, CTR-GCN's .npz or id,label lines"
@@ -261,19 +268,23 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
     weights = choose_weights(args, paths)
     share = shares(weights.value, len(paths))
     spaces = {name: file.space(distance) for name, file in zip(paths, aligned, strict=True)}
+    scaled = share
+    if args.scale == "spread":
+        pairing = Pairing.of(aligned[0].table, aligned[0].protocols[0])
+        scaled = shares(share / [space.spread(pairing.probe, pairing.gallery) for space in spaces.values()], len(paths))
     lines = [
         f"{aligned[0].dataset or 'unnamed data set'}, split {args.split}: {len(aligned[0].table)} samples",
-        f"weights: {weights.origin}; fused: {args.fuse}, {distance}; "
+        f"weights: {weights.origin}, over {args.scale}; fused: {args.fuse}, {distance}; "
         "percent with 95 % bootstrap intervals over identities",
     ]
     if args.fuse == "vectors":
         out = args.out or Path("work_dir") / "ensemble" / "embeddings" / f"{args.split}.npz"
-        fused = concatenated(aligned, distance, share, modality="+".join(paths))
+        fused = concatenated(aligned, distance, scaled, modality="+".join(paths))
         write_embeddings(out, fused)
         spaces["fused"] = fused.space()
         lines.append(f"fused embeddings: {out}")
     else:
-        spaces["fused"] = EmbeddingSpace.fused(list(spaces.values()), share)
+        spaces["fused"] = EmbeddingSpace.fused(list(spaces.values()), scaled)
     weight_of = dict(zip(paths, share.tolist(), strict=True))
     lines += [comparison(aligned[0].table, protocol, spaces, weight_of) for protocol in aligned[0].protocols]
     return "\n".join(lines)
@@ -281,8 +292,8 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
 
 def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
     """Fuse scores, write, and describe what came out."""
-    if args.distance or args.fuse != "distances":
-        raise ValueError("got --distance or --fuse, expected neither: they are about embeddings, and these are scores")
+    if args.distance or args.fuse != "distances" or args.scale != "spread":
+        raise ValueError("got --distance, --fuse or --scale, expected none: they are about embeddings, not scores")
     paths = {name: score_path(source, args.split) for name, source in streams.items()}
     labels = read_labels(args.labels) if args.labels else {}
     aligned = load(paths, args.split, args.datasets, labels)

@@ -165,6 +165,7 @@ def plan() -> tuple[runs.Run, ...]:
     planned: list[runs.Run] = [Run("ctrgcn", size, "", seed) for seed in SEEDS for size in SIZES]
     planned += [ACTIONS]
     planned += [Run(encoder, "with_size", "", 0) for encoder in PRETRAINED]
+    planned += [Run("ctrgcn", size, "bone", seed) for seed in SEEDS for size in SIZES]
     planned += [Run("ctrgcn", "with_size", change, 0) for change in CHANGES]
     return tuple(dict.fromkeys(planned))
 
@@ -179,13 +180,30 @@ def alone(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
 
 def lda_alone(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
     """LDA's embeddings of the run's samples, in its order."""
-    _, lda = align_embeddings([file, read_embeddings(gait_baselines.lda_file(run.size))])
-    return lda.space()
+    return _beside(file, gait_baselines.lda_file(run.size))
 
 
 def with_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
-    """The mean of the run's distances and LDA's, as ``ensemble.py --stream`` fuses them."""
-    return EmbeddingSpace.fused([alone(run, file), lda_alone(run, file)], np.full(2, 0.5))
+    """The run and LDA, fused."""
+    return _fused(file, [alone(run, file), lda_alone(run, file)])
+
+
+def with_bone_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """The run, the one that differs from it in looking at bones, and LDA, fused."""
+    bone = _beside(file, replace(run, change="bone").scores)
+    return _fused(file, [alone(run, file), bone, lda_alone(run, file)])
+
+
+def _beside(file: EmbeddingFile, other: Path) -> EmbeddingSpace:
+    _, aligned = align_embeddings([file, read_embeddings(other)])
+    return aligned.space()
+
+
+def _fused(file: EmbeddingFile, spaces: Sequence[EmbeddingSpace]) -> EmbeddingSpace:
+    """Distances over their spread, added, as ``ensemble.py --stream`` does."""
+    pairing = Pairing.of(file.table, file.protocols[0])
+    spreads = [space.spread(pairing.probe, pairing.gallery) for space in spaces]
+    return EmbeddingSpace.fused(spaces, 1 / np.array(spreads))
 
 
 def against_lda(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> dict[str, Interval]:
@@ -231,6 +249,8 @@ def table() -> str:
             lines += [_row(f"CTR-GCN, {shown}, seed {run.seed}", [run], place) for run in seeds]
             lines.append(_row("mean of these", seeds, place))
             lines.append(_row("mean of these, each fused with LDA", seeds, place, with_lda))
+            both = [run for run in seeds if replace(run, change="bone").scores.exists()]
+            lines.append(_row("mean of these, each fused with its bone run and LDA", both, place, with_bone_and_lda))
         lines.append("")
     lines += _head("with size, seed 0, one thing changed")
     ablation = [Run("ctrgcn", "with_size", change, 0) for change in ("", *CHANGES)]

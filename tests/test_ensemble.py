@@ -273,7 +273,7 @@ def test_embeddings_fuse_under_the_protocols_that_they_carry(gait_runs: Path) ->
     assert not any(line.endswith((" torch", " feeders")) for line in done.stderr.splitlines())
     for expected in (
         "kinect_gait, split test: 48 samples",
-        "weights: equal; fused: distances, parts/cosine; percent with 95 % bootstrap intervals over identities",
+        "weights: equal, over spread; fused: distances, parts/cosine; percent with 95 % bootstrap intervals over ident",
         "protocol first_walk: 36 probes, 12 in the gallery; trials without a match: 0, left out",
         "protocol leave_one_out: 48 probes, 48 in the gallery",
     ):
@@ -304,8 +304,23 @@ def test_a_stream_of_no_weight_changes_nothing(gait_runs: Path, capsys: pytest.C
         assert any(line[:2] == ["fused", "-"] for line in lines)
 
 
+def test_a_stream_weighs_the_same_however_far_apart_it_holds_its_walks(
+    gait_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(*words: str) -> list[str]:
+        assert ensemble.main([*GAIT_STREAMS, "--distance", "parts/euclidean", *words]) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("fused ")]
+
+    fused, as_they_are = told(), told("--scale", "none")
+    path = gait_runs / "bone" / "embeddings" / "test.npz"
+    file = read_embeddings(path)
+    write_embeddings(path, replace(file, embedding=16 * file.embedding))
+    assert told() == fused
+    assert told("--scale", "none") != as_they_are
+
+
 def test_fused_vectors_are_written_and_can_be_fused_again(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert ensemble.main([*GAIT_STREAMS, "--fuse", "vectors", "--weights", "3", "1"]) == 0
+    assert ensemble.main([*GAIT_STREAMS, "--fuse", "vectors", "--weights", "3", "1", "--scale", "none"]) == 0
     fused = read_embeddings(gait_runs / "work_dir" / "ensemble" / "embeddings" / "test.npz")
     assert (fused.embedding.shape, fused.distance, fused.modality) == ((48, 1, 12), "vector/euclidean", "joint+bone")
     joint = read_embeddings(gait_runs / "joint" / "embeddings" / "test.npz")

@@ -117,6 +117,15 @@ class EmbeddingSpace:
             return number / 2
         return number if self.is_rooted else np.sqrt(number)
 
+    def spread(self, probe: Rows, gallery: Rows, most: int = 1000) -> float:
+        """The standard deviation of the distances of rows to rows, of evenly chosen ``most`` on either side.
+
+        Streams of which one holds its walks closer together than another weigh alike once divided by it.
+        """
+        few = [rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] for rows in (probe, gallery)]
+        distance = self.distance(np.maximum(self.between(*few).rows(0, len(few[0]))[0], 0))
+        return float(distance[np.isfinite(distance)].std())
+
     def between(self, probe: Rows, gallery: Rows, *, is_double: bool = False) -> "EmbeddingDistances":
         """The distances of rows to rows; ``is_double`` for an error below 1e-7 of the longest vector."""
         return EmbeddingDistances(self, probe, gallery, is_double)
