@@ -4,6 +4,7 @@ The runtime's own sections are here; a recipe's schema subclasses :class:`RunCon
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
@@ -207,7 +208,13 @@ def plain_config(config: StrictConfig) -> dict[str, Any]:
 
 
 def config_differences(config: StrictConfig, saved: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (value now, value in a saved plain config); a key that one of them lacks counts as null."""
+    """Dotted key -> (value now, value in a saved plain config); a key that one of them lacks counts as null.
+
+    One that was not known yet when the other was saved has the value there that it has by default.
+    """
+    # One that does not fit any more is compared as it is.
+    with suppress(ValidationError):
+        saved = plain_config(type(config).model_validate(saved))
     now, then = flatten(plain_config(config)), flatten(saved)
     return {key: (now.get(key), then.get(key)) for key in {**then, **now} if now.get(key) != then.get(key)}
 

@@ -96,6 +96,21 @@ def test_a_dumped_config_loads_to_an_equal_one(tmp_path_factory: pytest.TempPath
     assert config_differences(run, plain_config(run)) == {}
 
 
+def test_a_key_that_a_saved_config_did_not_know_had_its_default(minimal: Path) -> None:
+    run = loaded(minimal)
+    saved = plain_config(run)
+    saved["train"] = {key: value for key, value in saved["train"].items() if key not in ("accumulate", "precision")}
+    assert config_differences(run, saved) == {}
+    later = run.model_copy(update={"train": run.train.model_copy(update={"accumulate": 3})})
+    assert config_differences(later, saved) == {"train.accumulate": (3, run.train.accumulate)}
+
+
+def test_a_saved_config_that_does_not_fit_any_more_is_compared_as_it_is(minimal: Path) -> None:
+    run = loaded(minimal)
+    saved = plain_config(run)
+    assert config_differences(run, {**saved, "gone": 1}) == {"gone": (None, 1)}
+
+
 trees = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
