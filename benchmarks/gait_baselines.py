@@ -59,11 +59,16 @@ def statistics(pose: np.ndarray, divide_by_size: bool) -> tuple[np.ndarray, np.n
     return np.median(length, axis=0), np.concatenate([np.ravel(part) for part in parts])
 
 
-def embeddings(bones: np.ndarray, features: np.ndarray, person: np.ndarray, fit: np.ndarray) -> dict[str, np.ndarray]:
-    """Baseline name -> one vector a walk, of Euclidean distance, fitted on some of the walks."""
+def shrinkage_lda(features: np.ndarray, person: np.ndarray, fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised (N, F) features and their (N, 40) discriminants, fitted on some of the walks."""
     scaled = StandardScaler().fit(features[fit]).transform(features)
     lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.3, n_components=40).fit(scaled[fit], person[fit])
-    discriminant = lda.transform(scaled)
+    return scaled, lda.transform(scaled)
+
+
+def embeddings(bones: np.ndarray, features: np.ndarray, person: np.ndarray, fit: np.ndarray) -> dict[str, np.ndarray]:
+    """Baseline name -> one vector a walk, of Euclidean distance, fitted on some of the walks."""
+    _, discriminant = shrinkage_lda(features, person, fit)
     return {
         "bone lengths": StandardScaler().fit(bones[fit]).transform(bones),
         "LDA": discriminant / np.linalg.norm(discriminant, axis=1, keepdims=True),

@@ -16,10 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.preprocessing import StandardScaler
 
-from benchmarks.gait_baselines import embeddings, statistics
+from benchmarks.gait_baselines import embeddings, shrinkage_lda, statistics
 from benchmarks.gait_runs import Run, lda_alone
 from benchmarks.measure import environment, write_result
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
@@ -80,7 +78,11 @@ def people(store: Store) -> Rows:
             vector = embeddings(bones, features, person, ~tested | np.isin(person, leaked))["LDA"][tested]
             is_leaked = np.isin(person[tested], leaked)
             for protocol, allowed in protocols(person[tested], walk[tested]).items():
-                for who, asked in (("everyone", ~is_leaked | True), ("leaked", is_leaked), ("strangers", ~is_leaked)):
+                for who, asked in (
+                    ("everyone", np.ones_like(is_leaked)),
+                    ("leaked", is_leaked),
+                    ("strangers", ~is_leaked),
+                ):
                     if asked.any():
                         value = rank1(between(vector), person[tested], allowed & asked[:, None])
                         found.setdefault(f"{protocol}, {who}", []).append(value)
@@ -134,10 +136,7 @@ def crops(store: Store) -> Rows:
     tested, rows = person > 100, list[dict[str, Any]]()
     other = camera[tested][:, None] != camera[tested][None]
     for name, found in features.items():
-        scaler = StandardScaler().fit(np.stack(found)[~tested])
-        scaled = scaler.transform(np.stack(found))
-        lda = LinearDiscriminantAnalysis(solver="eigen", shrinkage=0.3, n_components=40)
-        learned = lda.fit(scaled[~tested], person[~tested]).transform(scaled)
+        scaled, learned = shrinkage_lda(np.stack(found), person, ~tested)
         for way, vector in (("nearest", scaled), ("LDA", learned)):
             distance = between(vector[tested])
             values = {
