@@ -271,7 +271,8 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
     scaled = share
     if args.scale == "spread":
         pairing = Pairing.of(aligned[0].table, aligned[0].protocols[0])
-        scaled = shares(share / [space.spread(pairing.probe, pairing.gallery) for space in spaces.values()], len(paths))
+        over = EmbeddingSpace.over_spread(share, list(spaces.values()), pairing.probe, pairing.gallery)
+        scaled = shares(over, len(paths))
     lines = [
         f"{aligned[0].dataset or 'unnamed data set'}, split {args.split}: {len(aligned[0].table)} samples",
         f"weights: {weights.origin}, over {args.scale}; fused: {args.fuse}, {distance}; "

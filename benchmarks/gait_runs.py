@@ -202,8 +202,8 @@ def _beside(file: EmbeddingFile, other: Path) -> EmbeddingSpace:
 def _fused(file: EmbeddingFile, spaces: Sequence[EmbeddingSpace]) -> EmbeddingSpace:
     """Distances over their spread, added, as ``ensemble.py --stream`` does."""
     pairing = Pairing.of(file.table, file.protocols[0])
-    spreads = [space.spread(pairing.probe, pairing.gallery) for space in spaces]
-    return EmbeddingSpace.fused(spaces, 1 / np.array(spreads))
+    equal = np.ones(len(spaces))
+    return EmbeddingSpace.fused(spaces, EmbeddingSpace.over_spread(equal, spaces, pairing.probe, pairing.gallery))
 
 
 def against_lda(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> dict[str, Interval]:

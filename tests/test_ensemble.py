@@ -319,6 +319,14 @@ def test_a_stream_weighs_the_same_however_far_apart_it_holds_its_walks(
     assert told("--scale", "none") != as_they_are
 
 
+def test_a_stream_that_tells_nobody_apart_is_one_line(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = gait_runs / "bone" / "embeddings" / "test.npz"
+    file = read_embeddings(path)
+    write_embeddings(path, replace(file, embedding=np.ones_like(file.embedding)))
+    assert "expected distances that differ in every stream; or --scale none" in fails(capsys, *GAIT_STREAMS)
+    assert ensemble.main([*GAIT_STREAMS, "--scale", "none"]) == 0
+
+
 def test_fused_vectors_are_written_and_can_be_fused_again(gait_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ensemble.main([*GAIT_STREAMS, "--fuse", "vectors", "--weights", "3", "1", "--scale", "none"]) == 0
     fused = read_embeddings(gait_runs / "work_dir" / "ensemble" / "embeddings" / "test.npz")

@@ -117,11 +117,23 @@ class EmbeddingSpace:
             return number / 2
         return number if self.is_rooted else np.sqrt(number)
 
-    def spread(self, probe: Rows, gallery: Rows, most: int = 1000) -> float:
-        """The standard deviation of the distances of rows to rows, of evenly chosen ``most`` on either side.
+    @classmethod
+    def over_spread(
+        cls, weights: NDArray[np.float64], spaces: Sequence["EmbeddingSpace"], probe: Rows, gallery: Rows
+    ) -> NDArray[np.float64]:
+        """(S,) weights under which streams count alike, however far apart each holds its walks; see `spread`.
 
-        Streams of which one holds its walks closer together than another weigh alike once divided by it.
+        Raises:
+            ValueError: a stream holds all of them equally far apart.
         """
+        spreads = np.array([space.spread(probe, gallery) for space in spaces])
+        if not (spreads > 0).all():
+            got = " ".join(f"{spread:.3g}" for spread in spreads)
+            raise ValueError(f"spread: got {got}, expected distances that differ in every stream; or --scale none")
+        return np.asarray(weights / spreads)
+
+    def spread(self, probe: Rows, gallery: Rows, most: int = 1000) -> float:
+        """The standard deviation of the distances of rows to rows, of evenly chosen ``most`` on either side."""
         few = [rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] for rows in (probe, gallery)]
         distance = self.distance(np.maximum(self.between(*few).rows(0, len(few[0]))[0], 0))
         return float(distance[np.isfinite(distance)].std())
