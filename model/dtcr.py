@@ -29,7 +29,7 @@ class DtcrConfig(StrictConfig):
         weight: of the real/fake classification.
         share: of a clip's frames that change places in its fake; at least two do.
         kmeans: weight of the k-means term, which draws the real clips' features towards so few directions.
-        clusters: how many; null for the number of classes.
+        clusters: how many, fewer than the clips of a batch; null for the number of classes.
     """
 
     weight: float = Field(default=0.1, ge=0)

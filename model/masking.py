@@ -1,6 +1,7 @@
 """What a network is not shown of a clip: drawn for each sample from its own seed, never from the global generator."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import assert_never
 
 from feeders.batch import SkeletonBatch
 from feeders.draws import uniform
@@ -18,11 +20,11 @@ class MaskConfig(StrictConfig):
     """What is hidden of a clip.
 
     Args:
-        what: ``frames``, ``joints`` (each in all frames), or ``none``.
+        what: ``frames``, ``joints`` (each in all frames), ``cells`` (a joint in a frame), or ``none``.
         share: of those that are there; of two or more, at least one is hidden and one is shown.
     """
 
-    what: Literal["frames", "joints", "none"] = "frames"
+    what: Literal["frames", "joints", "cells", "none"] = "frames"
     share: float = Field(default=0.3, ge=0, lt=1)
 
     @property
@@ -38,15 +40,34 @@ def draw_seeds(batch: SkeletonBatch) -> np.ndarray:
     return np.array([zlib.crc32(name.encode()) for name in batch.sample_id], dtype=np.uint64)
 
 
-def hidden(batch: SkeletonBatch, mask: MaskConfig, seeds: np.ndarray) -> Tensor:
-    """(N, T, V) bool, True where a joint of both bodies is hidden in a frame."""
+def hidden(
+    batch: SkeletonBatch, mask: MaskConfig, seeds: np.ndarray, groups: Sequence[Sequence[int]] | None = None
+) -> Tensor:
+    """(N, T, V) bool, True where a joint of both bodies is hidden in a frame.
+
+    Of each of some disjoint groups of joints its own share is drawn, whatever is hidden of the others; None is one of all.
+    """
     is_seen_NTV = (batch.joint_weight > 0).any(dim=3)
-    none = torch.zeros_like(is_seen_NTV)
-    if not mask.hides:
-        return none
-    if mask.what == "frames":
-        return none | some_of(is_seen_NTV.any(dim=2), mask.share, seeds, "hidden frames")[:, :, None]
-    return none | some_of(is_seen_NTV.any(dim=1), mask.share, seeds, "hidden joints")[:, None, :]
+    hidden_NTV = torch.zeros_like(is_seen_NTV)
+    if mask.hides:
+        for number, group in enumerate(groups or [range(is_seen_NTV.shape[2])]):
+            joints, name = list(group), f"hidden {mask.what}" + f" {number}" * (number > 0)
+            hidden_NTV[:, :, joints] = _some_of_group(is_seen_NTV[:, :, joints], mask, seeds, name)
+    return hidden_NTV
+
+
+def _some_of_group(is_seen_NTV: Tensor, mask: MaskConfig, seeds: np.ndarray, stream: str) -> Tensor:
+    match mask.what:
+        case "frames":
+            return some_of(is_seen_NTV.any(dim=2), mask.share, seeds, stream)[:, :, None].expand_as(is_seen_NTV)
+        case "joints":
+            return some_of(is_seen_NTV.any(dim=1), mask.share, seeds, stream)[:, None].expand_as(is_seen_NTV)
+        case "cells":
+            return some_of(is_seen_NTV.flatten(1), mask.share, seeds, stream).view_as(is_seen_NTV)
+        case "none":
+            return torch.zeros_like(is_seen_NTV)
+        case _:
+            assert_never(mask.what)
 
 
 def hide(batch: SkeletonBatch, hidden_NTV: Tensor) -> SkeletonBatch:

@@ -14,7 +14,7 @@ from feeders.skeleton import Skeleton
 from model.encoders.build import EncoderConfig, build_encoder
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.interaction import Interaction, PartInteraction
-from model.parts import SlotFeatures, pool_slots, slots_of_parts
+from model.parts import Pooling, SlotFeatures, pool_slots, slots_of_parts
 from torchlight.config import StrictConfig
 
 _INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP (Radford et al., 2021): initial temperature 0.07
@@ -28,6 +28,8 @@ class PartClipConfig(StrictConfig):
         parts: a part scheme of the skeleton; ``whole`` has no parts, and only the whole body meets texts.
         interaction: ``cross_attention`` (BPI) or ``none`` (mean over the part's slots, as LST and GAP).
         heads: attention heads per part.
+        pooling: the whole body, for the classifier and its texts: the ``mean`` of all tokens, or ``concat``: the slots'
+            means side by side (BPMT 1.0).
         dropout: before the classifier, in training.
         head: the classifier; ``mlp`` has one hidden layer of the encoder's width.
     """
@@ -36,6 +38,7 @@ class PartClipConfig(StrictConfig):
     parts: str = "torso_arms_legs"
     interaction: Interaction = "cross_attention"
     heads: int = Field(default=8, ge=1)
+    pooling: Pooling = "mean"
     dropout: float = Field(default=0.0, ge=0, lt=1)
     head: Literal["linear", "mlp"] = "linear"
 
@@ -88,20 +91,22 @@ class PartClip(nn.Module):
         parts = slots_of_parts(skeleton, config.parts, self.encoder)
         self.slot_names = ("whole", *parts)
         self.dropout = nn.Dropout(config.dropout)
-        last = nn.Linear(channels, classes)
-        nn.init.normal_(last.weight, 0, math.sqrt(2 / classes))  # as CTR-GCN publishes it
+        self.pooling: Pooling = config.pooling
+        self.whole_channels = channels * (len(self.encoder.slots) if config.pooling == "concat" else 1)
         is_mlp = config.head == "mlp"
-        self.classifier = nn.Sequential(nn.Linear(channels, channels), nn.GELU(), last) if is_mlp else last
+        last = nn.Linear(channels if is_mlp else self.whole_channels, classes)
+        nn.init.normal_(last.weight, 0, math.sqrt(2 / classes))  # as CTR-GCN publishes it
+        self.classifier = nn.Sequential(nn.Linear(self.whole_channels, channels), nn.GELU(), last) if is_mlp else last
         self.has_text = text_width is not None
         if text_width is not None:
-            self.whole_projection = nn.Linear(channels, text_width)
+            self.whole_projection = nn.Linear(self.whole_channels, text_width)
             self.part_interaction = PartInteraction(parts, channels, text_width, config.interaction, config.heads)
             self.logit_scale = nn.Parameter(torch.full((len(self.slot_names),), _INITIAL_LOG_SCALE))
 
     def forward(self, batch: SkeletonBatch, with_attention: bool = False) -> PartClipOutput:
         """Everything the network says of a batch, on request with the attention maps."""
         slots = self._slots(batch)
-        whole = slots.whole()
+        whole = slots.whole(self.pooling)
         logits = self.classifier(self.dropout(whole))
         if not self.has_text:
             return PartClipOutput(logits, None)
@@ -115,8 +120,8 @@ class PartClip(nn.Module):
         return PartClipOutput(logits, text)
 
     def whole(self, batch: SkeletonBatch) -> Tensor:
-        """(N, C') what the encoder says of each clip as a whole."""
-        return self._slots(batch).whole()
+        """(N, whole_channels) what the encoder says of each clip as a whole."""
+        return self._slots(batch).whole(self.pooling)
 
     def classify(self, batch: SkeletonBatch) -> Tensor:
         """(N, K) the classifier's logits alone."""

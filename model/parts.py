@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from feeders.skeleton import Skeleton
 from model.encoders.contract import Encoder, Tokens
+
+Pooling = Literal["mean", "concat"]
+"""How the whole body is read from an encoder's slots; an encoder's class token takes the place of the mean."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,13 @@ class SlotFeatures:
         """(N, S) bool, the slot was seen at all."""
         return self.weight > 0
 
-    def whole(self) -> Tensor:
-        """(N, C') class token, or mean over everything seen of the body; zero for a clip in which nothing is."""
+    def whole(self, pooling: Pooling = "mean") -> Tensor:
+        """(N, C') the class token, or the mean over everything seen of the body; (N, S * C') the slots side by side.
+
+        Zero for what is not seen.
+        """
+        if pooling == "concat":
+            return self.features.flatten(1)
         if self.class_token is not None:
             return self.class_token
         return weighted_mean(self.features, self.weight)
@@ -77,7 +86,12 @@ def slots_of_parts(skeleton: Skeleton, scheme: str, encoder: Encoder) -> Mapping
         if missing := [name for name in wanted if name not in position]:
             raise ValueError(
                 f"model.parts: got {scheme!r}, whose part {part!r} needs {missing}; "
-                f"the encoder's slots are {list(encoder.slots)}; choose the scheme the encoder was built with"
+                f"the encoder's slots are {list(encoder.slots)}, expected {_schemes_of(skeleton, encoder)}"
             )
         members[part] = tuple(position[name] for name in wanted)
     return members
+
+
+def _schemes_of(skeleton: Skeleton, encoder: Encoder) -> str:
+    fitting = [name for name in skeleton.schemes if set(skeleton.parts(name)) <= set(encoder.slots)]
+    return " or ".join(fitting)

@@ -55,6 +55,7 @@ def bpmt(default_config: str, description: str) -> Chain[BpmtRun]:
         default_config=Path(__file__).parent.parent / default_config,
         phases=("pretrain", _FINETUNE),
         stages=_stages,
+        tests=_FINETUNING.phases[1:],
         description=description,
     )
 
@@ -103,7 +104,7 @@ _RECONSTRUCTION = reconstruction(ReconstructionRun, _reconstruction_loaders, _re
 _FINETUNING = Recipe(
     schema=BpmtRun,
     default_config=Path(),
-    phases=("train", "validate", "test"),
+    phases=("train", "validate", "test", "zeroshot"),
     build_loaders=clip_loaders,
     build_task=_finetuned,
     build_metrics=clip_metrics,

@@ -8,7 +8,6 @@ import numpy as np
 from feeders.loading import ActionDataConfig, build_loaders, data_set
 from feeders.skeleton import skeleton_named
 from model.encoders.cascade import CascadeConfig
-from model.encoders.contract import StagedEncoder
 from model.init_from import load_encoder
 from model.losses import ClipLossConfig
 from model.part_clip import PartClip, PartClipConfig
@@ -63,6 +62,8 @@ def clip_action(default_config: str, description: str) -> Recipe[ClipRun]:
 def clip_loaders(run: ClipRun, phases: Sequence[str]) -> Loaders:
     """The splits that the phases and the training's evaluations need."""
     _check_zero_shot(run, phases)
+    if "train" in phases:
+        _check_clusters(run)
     splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]} | set(run.train.evaluated_splits)
     return build_loaders(run.data, run.train.batch_size, run.train.evaluation_batch_size, run.seed, sorted(splits))
 
@@ -76,7 +77,7 @@ def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
             raise ValueError(f"data.zero_shot: got null with phase zeroshot, expected one of {known}")
         return
     if "test" in phases:
-        raise ValueError(f"phases: got test with data.zero_shot={zero_shot}, expected --phase train zeroshot")
+        raise ValueError(f"phases: got test with data.zero_shot={zero_shot}, expected phase zeroshot in its place")
     alone, weight = "unseen classes are known by their texts alone", run.inference.text_weight
     if run.text.tower == "none":
         raise ValueError(f"text.tower: got none with data.zero_shot={zero_shot}, expected a text tower; {alone}")
@@ -84,9 +85,22 @@ def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
         raise ValueError(f"inference.text_weight: got {weight} with data.zero_shot={zero_shot}, expected 0; {alone}")
 
 
+def _check_clusters(run: ClipRun) -> None:
+    """DTCR's k-means term is zero for as many clips as directions."""
+    dtcr = run.loss.dtcr
+    if dtcr is not None and dtcr.kmeans:
+        clusters = dtcr.clusters or len(data_set(run.data).class_names)
+        if clusters >= run.train.batch_size:
+            raise ValueError(
+                f"loss.dtcr.clusters: got {clusters} for batches of {run.train.batch_size} clips, expected fewer: in so "
+                "many directions lies every clip"
+            )
+
+
 def refuse_early(run: ClipRun, phases: Sequence[str]) -> None:
     """A ValueError where the network or its prompts cannot be: for who would pretrain for hours before."""
     _check_zero_shot(run, phases)
+    _check_clusters(run)
     run.inference.check(run.text.tower != "none")
     facts = data_set(run.data)
     PartClip(run.model, facts.skeleton, len(facts.class_names), run.data.bodies or facts.bodies, text_width=1)
@@ -107,8 +121,7 @@ def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkp
     if leaked := sorted(learned - expected):
         raise ValueError(
             f"weights: got a checkpoint that has learned from {', '.join(leaked[:5])} ({len(leaked)} classes that "
-            f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split: "
-            "--phase train zeroshot"
+            f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"
         )
     if absent := sorted(expected - learned):
         raise ValueError(
@@ -135,11 +148,8 @@ def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         learned=_learned(run),
         modality=run.data.modality,
     )
-    encoder = task.network.encoder
-    if isinstance(encoder, StagedEncoder):
-        encoder.begin(None)
     if checkpoint is None and run.init_from is not None:
-        load_encoder(encoder, run.init_from, skeleton)
+        load_encoder(task.network.encoder, run.init_from, skeleton)
     elif checkpoint is None and isinstance(run.model.encoder, CascadeConfig) and run.model.encoder.t1 != "tuned":
         raise ValueError(
             f"model.encoder.t1: got {run.model.encoder.t1} of an encoder that nothing has trained, expected init_from, "

@@ -14,6 +14,7 @@ import pytest
 
 from main_bpmt import CHAIN
 from recipes.bpmt import BpmtRun
+from recipes.clip_action import ClipRun, refuse_early
 from torchlight.chain import run_chain
 from torchlight.checkpoint import load_checkpoint
 from torchlight.config import load_config
@@ -185,7 +186,8 @@ def test_bad_input_is_one_clear_line(
         (("text.prompts=nowhere",), "prompts: got 'nowhere'"),
         (("text.prompts=penn",), "penn"),
         (("text.tower=none", "inference.text_weight=0.5"), "inference.text_weight: got 0.5"),
-        (("data.zero_shot=demo_12_4",), "data.zero_shot=demo_12_4"),
+        (("data.zero_shot=demo_12_4",), "data.zero_shot=demo_12_4, expected phase zeroshot in its place"),
+        (("loss.dtcr={kmeans: 0.1}", "train.batch_size=16"), "loss.dtcr.clusters: got 16 for batches of 16 clips"),
     ],
 )
 def test_what_fine_tuning_refuses_is_refused_before_the_pretraining(
@@ -202,13 +204,41 @@ def test_what_fine_tuning_refuses_is_refused_before_the_pretraining(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("encoder", "parts"), [("iip", "five_parts_disjoint"), ("bpmt", "five_parts_disjoint"), ("tlca", "whole")]
+)
+def test_each_stands_in_any_config_of_the_main_job(encoder: str, parts: str) -> None:
+    for folder in ("demo", "penn-action", "ucla"):
+        file = next((ROOT / "config" / folder).glob("*joint.yaml"))
+        words = (f"model.encoder={{name: {encoder}}}", "text.tower=none")
+        with pytest.raises(ValueError, match=f"the encoder's slots are .*, expected .*{parts}"):
+            refuse_early(load_config(ClipRun, [file], words), ("train",))
+        refuse_early(load_config(ClipRun, [file], (*words, f"model.parts={parts}")), ("train",))
+
+
+def test_a_pretrained_transformer_is_asked_for_classes_that_it_never_saw(
+    runs: dict[str, Path], environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTCLIP_CACHE", environment["PARTCLIP_CACHE"])
+    words = (*map(str, small("tlca", tmp_path)), "data.zero_shot=demo_12_4", f"init_from={runs['tlca'] / 'frames'}")
+    assert run_chain(CHAIN, [*words, "--phase", "finetune", "zeroshot", "--device", "cpu"]) == 0
+    *_, row = (tmp_path / "finetune" / "metrics.jsonl").read_text().splitlines()
+    assert "test/zsl" in row
+
+
 @pytest.mark.parametrize("encoder", list(STAGES))
 def test_the_options_of_fine_tuning_train_on_every_encoder(
     runs: dict[str, Path], environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     monkeypatch.setenv("PARTCLIP_CACHE", environment["PARTCLIP_CACHE"])
     begun = () if encoder == "iip" else (f"init_from={runs[encoder] / STAGES[encoder][-2]}",)
-    options = ("loss.depict={}", "loss.dtcr={kmeans: 0.1}", "model.head=mlp", "text.tower=none", "train.epochs=1")
+    options = (
+        "loss.depict={}",
+        "loss.dtcr={kmeans: 0.1, clusters: 2}",
+        "model.head=mlp",
+        "text.tower=none",
+        "train.epochs=1",
+    )
     words = (*map(str, small(encoder, tmp_path)), *begun, *options, "--phase", "all", "--device", "cpu")
     assert run_chain(CHAIN, words) == 0
     row = json.loads((tmp_path / "finetune" / "metrics.jsonl").read_text().splitlines()[0])

@@ -118,7 +118,7 @@ def test_zero_shot_weights_are_not_tested_as_if_they_knew_every_class(
     [
         (("text.tower=none",), "text.tower: got none with data.zero_shot=demo_12_4"),
         (("inference.text_weight=1",), "inference.text_weight: got 1.0 with data.zero_shot=demo_12_4"),
-        (("--phase", "train", "test"), "expected --phase train zeroshot"),
+        (("--phase", "train", "test"), "expected phase zeroshot in its place"),
         (("data.zero_shot=null",), "data.zero_shot: got null with phase zeroshot, expected one of demo_12_4"),
         (("data.zero_shot=ntu60_55_5",), "data.zero_shot: got 'ntu60_55_5', expected one of ['demo_12_4'] for demo"),
     ],

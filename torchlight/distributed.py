@@ -110,20 +110,6 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
             member.grad = gradient.view_as(member) if used else None
 
 
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
-
-
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
@@ -140,14 +126,6 @@ class _Gather(torch.autograd.Function):
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total[ctx.begin : ctx.begin + ctx.count]
-
-
-def sum_over_ranks(tensor: Tensor) -> Tensor:
-    """The sum of everybody's tensor, with gradient: what synchronised batch statistics need."""
-    if world_size() == 1:
-        return tensor
-    total: Tensor = _Sum.apply(tensor)
-    return total
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ most frames are kept, as the published parser does; its gaps are gaps here. Labe
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -34,11 +35,16 @@ _HALF_TURN = np.array([-1.0, -1.0, 1.0])
 
 def scan(place: Path) -> Iterator[RawItem]:
     """The clips of archives or folders that are, or lie in, a place; a sample's name is ``side/class/file``."""
-    is_half = any(side in place.name for side in _SIDES)
-    for half in [place] if is_half or place.is_file() else sorted(place.iterdir()):
-        side = next((side for side in _SIDES if side in half.name), None)
-        if side is not None:
+    inside = [] if place.is_file() else sorted(place.iterdir())
+    for half in [each for each in inside if _side(each)] or [place]:
+        if side := _side(half):
             yield from files_at(half, _SUFFIX, partial(_sample_name, side))
+
+
+def _side(half: Path) -> str | None:
+    """The side whose name is a word of a half's name, where just one is."""
+    sides = _SIDES.keys() & re.split(r"[^a-z]+", half.name.lower())
+    return sides.pop() if len(sides) == 1 else None
 
 
 def read(name: str, content: bytes) -> Reading:

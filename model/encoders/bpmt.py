@@ -4,7 +4,8 @@ The design of the BPMT thesis. Stage ``parts``: the T1 of each part reconstructs
 parts of a pair ask each other by cross-attention, the tokens of both, one behind the other, pass through the T2 of the
 pair, and each part is reconstructed from its own tokens. Fine-tuning: the tokens of a part ask the encodings of all its
 pairs. Parts are groups of one T1 and pairs are groups of one T2 (see `attention`): nothing runs part by part, and as
-groups share no parameter, pretraining them together is pretraining them one at a time.
+groups share no parameter and of each part its own share is hidden, pretraining them together is pretraining them one at
+a time, but for a factor on each one's loss: how much of all that was asked was asked of it.
 """
 
 from collections.abc import Sequence

@@ -219,6 +219,7 @@ class CascadeEncoder(StagedEncoder):
         super().__init__()
         self.t1: Literal["frozen", "tuned", "last_layer"] = config.t1
         self.slots = tuple(groups)
+        self.joint_groups = tuple(tuple(joints) for joints in groups.values())
         self.out_channels = config.width
         self.layout = (len(skeleton.joints), skeleton.coordinates)
         self.frame_encoder = FrameEncoder(config, skeleton, list(groups.values()))

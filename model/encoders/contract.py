@@ -50,13 +50,18 @@ class StagedEncoder(Encoder):
 
     Attributes:
         stages: names of its pretraining stages, in order; each starts from the one before.
+        joint_groups: joints that it encodes together; of each, pretraining hides some, whatever it hides of the others.
     """
 
     stages: tuple[str, ...]
+    joint_groups: tuple[tuple[int, ...], ...]
 
     @abstractmethod
     def begin(self, stage: str | None) -> None:
-        """Freeze what this stage does not train (frozen parts are in eval mode throughout); None is fine-tuning."""
+        """Freeze what this stage does not train: frozen parts are in eval mode throughout.
+
+        None is fine-tuning, for which a new encoder is ready.
+        """
 
     @abstractmethod
     def reconstruct(

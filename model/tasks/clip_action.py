@@ -126,7 +126,7 @@ class ClipActionTask(Task):
         if loss.depict is not None:
             auxiliaries.append(Depict(loss.depict, len(learned)))
         if loss.dtcr is not None:
-            channels, is_motion = network.encoder.out_channels, modality.endswith("motion")
+            channels, is_motion = network.whole_channels, modality.endswith("motion")
             auxiliaries.append(Dtcr(loss.dtcr, channels, len(learned), is_motion))
         return cls(network, skeleton, texts, loss, inference, facts, learned, auxiliaries)
 

@@ -62,16 +62,20 @@ class ReconstructionTask(Task):
 
     def _question(self, batch: SkeletonBatch) -> tuple[SkeletonBatch, Tensor]:
         """What is shown, and (N, T, V, M) bool what is asked for."""
-        hidden_NTV = hidden(batch, self.mask, draw_seeds(batch))
+        hidden_NTV = hidden(batch, self.mask, draw_seeds(batch), self._encoder.joint_groups)
         is_there = batch.joint_weight > 0
         return hide(batch, hidden_NTV), is_there & hidden_NTV[..., None] if self.mask.hides else is_there
 
     def _answer(self, shown: SkeletonBatch) -> Tensor:
-        encoder = self.network["encoder"]
-        assert isinstance(encoder, StagedEncoder)
-        return encoder.reconstruct(
+        return self._encoder.reconstruct(
             self.encoder_stage, shown.pose, shown.joint_weight, shown.body_mask, shown.frame_mask
         )
+
+    @property
+    def _encoder(self) -> StagedEncoder:
+        encoder = self.network["encoder"]
+        assert isinstance(encoder, StagedEncoder)
+        return encoder
 
 
 def squared_error(answers: Tensor, pose: Tensor, asked: Tensor) -> Tensor:

@@ -119,8 +119,12 @@ def test_archives_and_folders_make_the_same_store(tmp_path: Path) -> None:
     reports = {kind: prepare("skeletics", tmp_path / kind, tmp_path / f"store-{kind}") for kind in ("zips", "folders")}
     halves = [tmp_path / "zips" / f"vibe_results_{side}.zip" for side in ("train", "val")]
     reports["halves"] = prepare("skeletics", halves, tmp_path / "store-halves")
+    both = (tmp_path / "folders").rename(tmp_path / "train_and_val")
+    reports["named"] = prepare("skeletics", both, tmp_path / "store-named")
+    interval = both.rename(tmp_path / "interval")
+    reports["misnamed"] = prepare("skeletics", interval, tmp_path / "store-misnamed")
     poses = {Path(report.store, "poses.npy").read_bytes() for report in reports.values()}
-    assert [report.clips for report in reports.values()] == [12, 12, 12]
+    assert [report.clips for report in reports.values()] == [12] * 5
     assert len(poses) == 1
     names = Store(tmp_path / "store-zips").index.sample_id.tolist()
     assert names == sorted(path.removeprefix("vibe_results_").removesuffix(".json") for path in sample())

@@ -1,15 +1,16 @@
 """Laws that every transformer encoder obeys, and clips that try to break them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from feeders.batch import SkeletonBatch
 from feeders.skeleton import Skeleton
 from model.encoders.contract import Encoder, StagedEncoder, Tokens
+from model.encoders.rows import BodyRows
 from model.parts import pool_slots
 
 LENGTHS = (9, 4, 6, 1)
@@ -110,6 +111,25 @@ def assert_hidden_values_do_not_matter(encoder: Encoder, batch: SkeletonBatch) -
     assert_close(tokens.features, same.features, rtol=0, atol=0)
     for stage in getattr(encoder, "stages", ()):
         assert_close(reconstruct(encoder, stage, batch), reconstruct(encoder, stage, tidy), rtol=0, atol=0)
+
+
+def assert_unseen_tokens_do_not_matter(
+    encoder: Encoder, embedding: nn.Module, seen: Callable[[BodyRows], Tensor], batch: SkeletonBatch
+) -> None:
+    """Tokens of which nothing is seen may say anything: nobody attends to them.
+
+    Args:
+        embedding: makes the tokens; seen: of which of them anything is.
+    """
+    encoder.eval()
+    layout = batch.pose.shape[3], batch.pose.shape[1]
+    rows = BodyRows.of(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask, layout)
+    is_unseen = ~seen(rows).unsqueeze(-1)
+    assert is_unseen.any()
+    quiet = embeddings(encoder, batch)
+    hook = embedding.register_forward_hook(lambda _, __, tokens: tokens + is_unseen * torch.randn_like(tokens))
+    assert_close(embeddings(encoder, batch), quiet, rtol=1e-12, atol=1e-12)
+    hook.remove()
 
 
 def assert_every_gradient_arrives(encoder: Encoder, outputs: Iterator[Tensor]) -> None:

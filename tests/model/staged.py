@@ -23,6 +23,7 @@ class TwoStages(StagedEncoder):
         self.head = nn.Linear(channels, skeleton.coordinates)
         self.out_channels, self.time_stride = channels, 1
         self.slots, self.slots_are_parts = skeleton.joints, False
+        self.joint_groups = (tuple(range(len(skeleton.joints))),)
         self.begun: list[str | None] = []
 
     def begin(self, stage: str | None) -> None:

@@ -10,7 +10,10 @@ from benchmarks.reference.bpmt import ReferenceBpmt, gradients, grouped_state
 from feeders.modality import to_modality
 from feeders.skeleton import KINECT20, NTU25, Skeleton
 from model.encoders.bpmt import Bpmt, BpmtConfig
+from model.masking import MaskConfig
 from model.part_clip import PartClip, PartClipConfig
+from model.parts import pool_slots
+from model.tasks.reconstruction import ReconstructionTask
 from tests.model.encoder_laws import (
     assert_absent_bodies_do_not_matter,
     assert_batch_mates_do_not_matter,
@@ -18,11 +21,13 @@ from tests.model.encoder_laws import (
     assert_every_gradient_arrives,
     assert_hidden_values_do_not_matter,
     assert_shapes_and_weights,
+    assert_unseen_tokens_do_not_matter,
     difficult_clips,
     encode,
     flat,
     reconstruct,
 )
+from tests.model.stand_in import clips
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -98,6 +103,13 @@ def test_batch_mates_do_not_matter(options: dict[str, Any]) -> None:
 
 
 @each_option
+def test_unseen_tokens_do_not_matter(options: dict[str, Any]) -> None:
+    encoder = bpmt(**options)
+    first = encoder.frame_encoder
+    assert_unseen_tokens_do_not_matter(encoder, first.embedding, first.seen, difficult_clips(KINECT20))
+
+
+@each_option
 def test_absent_bodies_and_hidden_values_do_not_matter(options: dict[str, Any]) -> None:
     assert_absent_bodies_do_not_matter(bpmt(**options), difficult_clips(KINECT20))
     assert_hidden_values_do_not_matter(bpmt(**options), difficult_clips(KINECT20))
@@ -169,6 +181,29 @@ def test_pretraining_parts_together_is_pretraining_them_one_at_a_time() -> None:
             assert_close(one_P[part], both_P[part], msg=lambda m, n=name: f"{n}: {m}")
             assert not one_P[[p for p in range(5) if p != part]].any(), name
             assert parameter.numel() % 5 == 0
+
+
+@pytest.mark.parametrize("what", ["frames", "joints"])
+def test_every_part_is_asked_for_something_and_shows_something(what: str) -> None:
+    task = ReconstructionTask(bpmt(), "parts", MaskConfig(what=what, share=0.3), {})
+    batch = clips(count=200, frames=8)
+    shown, asked = task._question(batch)
+    for part in KINECT20.parts("five_parts_disjoint").values():
+        joints = list(part.joints)
+        assert asked[:, :, joints].flatten(1).any(dim=1).all()
+        assert shown.joint_weight[:, :, joints].flatten(1).any(dim=1).all()
+
+
+def test_the_classifier_reads_the_parts_side_by_side() -> None:
+    config = PartClipConfig(encoder=BpmtConfig(width=16), parts="five_parts_disjoint", pooling="concat", head="mlp")
+    network, batch = PartClip(config, KINECT20, classes=3, bodies=2, text_width=12).eval(), difficult_clips(KINECT20)
+    means = pool_slots(encode(network.encoder, batch)).features
+    expected = torch.cat([means[:, PARTS.index(part)] for part in PARTS], dim=1)
+    assert_close(network.whole(batch), expected)
+    assert not expected[2, 16 * PARTS.index("left_arm") :][:16].any(), "an arm that is not seen"
+    assert network(batch).text is not None
+    plain = PartClip(config.model_copy(update={"head": "linear"}), KINECT20, classes=3, bodies=2, text_width=None)
+    assert plain.classifier.weight.shape == (3, 5 * 16)
 
 
 def test_pairs_do_not_share_gradients() -> None:

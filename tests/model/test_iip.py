@@ -21,6 +21,7 @@ from tests.model.encoder_laws import (
     assert_every_gradient_arrives,
     assert_hidden_values_do_not_matter,
     assert_shapes_and_weights,
+    assert_unseen_tokens_do_not_matter,
     chosen,
     difficult_clips,
     encode,
@@ -59,6 +60,17 @@ def test_one_token_a_frame_and_part_for_every_layout_and_modality(skeleton: Skel
 @each_option
 def test_batch_mates_do_not_matter(options: dict[str, Any]) -> None:
     assert_batch_mates_do_not_matter(iip(**options), difficult_clips(KINECT20))
+
+
+@each_option
+def test_unseen_tokens_do_not_matter(options: dict[str, Any]) -> None:
+    encoder = iip(**options)
+    assert_unseen_tokens_do_not_matter(
+        encoder,
+        encoder.part_embedding,
+        lambda rows: encoder.groups(rows.weight).any(dim=-1),
+        difficult_clips(KINECT20),
+    )
 
 
 @each_option

@@ -37,7 +37,7 @@ def test_the_candidates_come_first_in_a_shuffle() -> None:
     assert order[2:] == [0, 2]
 
 
-@pytest.mark.parametrize("what", ["frames", "joints"])
+@pytest.mark.parametrize("what", ["frames", "joints", "cells"])
 def test_a_mask_is_a_function_of_the_sample_and_its_seed_alone(what: str) -> None:
     mask, batch = MaskConfig(what=what, share=0.3), seeded(gappy_clips())
     whole = hidden(batch, mask, draw_seeds(batch))
@@ -59,6 +59,33 @@ def test_frames_are_hidden_whole_and_joints_throughout() -> None:
     joints = hidden(batch, MaskConfig(what="joints", share=0.4), seeds)
     assert torch.equal(joints.any(dim=1), joints.all(dim=1))
     assert joints[:, 0].sum(dim=1).tolist() == [8] * 6
+
+
+def test_cells_are_hidden_one_by_one() -> None:
+    batch = gappy_clips()
+    is_seen = (batch.joint_weight > 0).any(dim=3)
+    cells = hidden(batch, MaskConfig(what="cells", share=0.4), draw_seeds(batch))
+    assert not (cells & ~is_seen).any()
+    assert cells.flatten(1).sum(dim=1).tolist() == (0.4 * is_seen.flatten(1).sum(dim=1)).round().tolist()
+    assert not torch.equal(cells.any(dim=2), cells.all(dim=2))
+    assert not torch.equal(cells.any(dim=1), cells.all(dim=1))
+
+
+@pytest.mark.parametrize("what", ["frames", "joints", "cells"])
+def test_of_each_group_its_own_share_is_hidden(what: str) -> None:
+    batch, groups = gappy_clips(), [[4, 0, 1], [2, 3, *range(6, 20)]]
+    seeds, mask = draw_seeds(batch), MaskConfig(what=what, share=0.3)
+    apart = hidden(batch, mask, seeds, groups)
+    assert not apart[:, :, 5].any(), "of no group"
+    is_seen = (batch.joint_weight > 0).any(dim=3)
+    for joints in groups:
+        of_group, there = apart[:, :, joints], is_seen[:, :, joints]
+        assert (of_group & there).flatten(1).any(dim=1).all()
+        assert (~of_group & there).flatten(1).any(dim=1).all()
+    if what == "frames":
+        assert not torch.equal(apart[:, :, 0], apart[:, :, 2])
+    both = hidden(batch, mask, seeds, [range(20)])
+    assert torch.equal(both, hidden(batch, mask, seeds))
 
 
 @pytest.mark.parametrize("mask", [MaskConfig(what="none"), MaskConfig(share=0)])

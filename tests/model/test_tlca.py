@@ -23,6 +23,7 @@ from tests.model.encoder_laws import (
     assert_every_gradient_arrives,
     assert_hidden_values_do_not_matter,
     assert_shapes_and_weights,
+    assert_unseen_tokens_do_not_matter,
     chosen,
     difficult_clips,
     embeddings,
@@ -68,6 +69,13 @@ def test_one_token_a_frame_for_every_layout_and_modality(skeleton: Skeleton, mod
 @each_option
 def test_batch_mates_do_not_matter(options: dict[str, Any]) -> None:
     assert_batch_mates_do_not_matter(tlca(**options), difficult_clips(KINECT20))
+
+
+@each_option
+def test_unseen_tokens_do_not_matter(options: dict[str, Any]) -> None:
+    encoder = tlca(**options)
+    first = encoder.frame_encoder
+    assert_unseen_tokens_do_not_matter(encoder, first.embedding, first.seen, difficult_clips(KINECT20))
 
 
 @each_option
