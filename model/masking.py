@@ -45,7 +45,7 @@ def hidden(
 ) -> Tensor:
     """(N, T, V) bool, True where a joint of both bodies is hidden in a frame.
 
-    Of each of some disjoint groups of joints its own share is drawn, whatever is hidden of the others; None is one of all.
+    Of each of some disjoint groups of joints its own share is drawn, whatever is hidden of the others; None is one.
     """
     is_seen_NTV = (batch.joint_weight > 0).any(dim=3)
     hidden_NTV = torch.zeros_like(is_seen_NTV)

@@ -92,8 +92,8 @@ def _check_clusters(run: ClipRun) -> None:
         clusters = dtcr.clusters or len(data_set(run.data).class_names)
         if clusters >= run.train.batch_size:
             raise ValueError(
-                f"loss.dtcr.clusters: got {clusters} for batches of {run.train.batch_size} clips, expected fewer: in so "
-                "many directions lies every clip"
+                f"loss.dtcr.clusters: got {clusters} for batches of {run.train.batch_size} clips, expected fewer: so "
+                "many directions hold every clip"
             )
 
 
