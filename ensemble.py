@@ -271,7 +271,8 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
     scaled = share
     if args.scale == "spread":
         pairing = Pairing.of(aligned[0].table, aligned[0].protocols[0])
-        over = EmbeddingSpace.over_spread(share, list(spaces.values()), pairing.probe, pairing.gallery)
+        streams, of_vectors = list(spaces.values()), args.fuse == "vectors"
+        over = EmbeddingSpace.over_spread(share, streams, pairing.probe, pairing.gallery, of_vectors=of_vectors)
         scaled = shares(over, len(paths))
     lines = [
         f"{aligned[0].dataset or 'unnamed data set'}, split {args.split}: {len(aligned[0].table)} samples",

@@ -307,15 +307,18 @@ def test_a_stream_of_no_weight_changes_nothing(gait_runs: Path, capsys: pytest.C
 def test_a_stream_weighs_the_same_however_far_apart_it_holds_its_walks(
     gait_runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    whole = ("--distance", "vector/euclidean")
+
     def told(*words: str) -> list[str]:
         assert ensemble.main([*GAIT_STREAMS, "--distance", "parts/euclidean", *words]) == 0
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("fused ")]
 
-    fused, as_they_are = told(), told("--scale", "none")
+    fused, as_they_are, vectors = told(), told("--scale", "none"), told("--fuse", "vectors", *whole)
     path = gait_runs / "bone" / "embeddings" / "test.npz"
     file = read_embeddings(path)
     write_embeddings(path, replace(file, embedding=16 * file.embedding))
     assert told() == fused
+    assert told("--fuse", "vectors", *whole) == vectors
     assert told("--scale", "none") != as_they_are
 
 
@@ -333,7 +336,7 @@ def test_fused_vectors_are_written_and_can_be_fused_again(gait_runs: Path, capsy
     assert (fused.embedding.shape, fused.distance, fused.modality) == ((48, 1, 12), "vector/euclidean", "joint+bone")
     joint = read_embeddings(gait_runs / "joint" / "embeddings" / "test.npz")
     assert fused.table.sample_id == joint.table.sample_id
-    np.testing.assert_allclose(fused.embedding[:, 0, :6], np.sqrt(0.75) * joint.space().vectors, rtol=1e-5)
+    np.testing.assert_allclose(fused.embedding[:, 0, :6], np.sqrt(0.75 / 2) * joint.space().vectors, rtol=1e-5)
     first = capsys.readouterr().out
     assert ensemble.main(["--stream", "both=work_dir/ensemble"]) == 0
     row = next(line for line in first.splitlines() if line.startswith("fused  ")).split()[1:]

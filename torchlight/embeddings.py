@@ -173,9 +173,10 @@ def align_embeddings(files: Sequence[EmbeddingFile]) -> tuple[EmbeddingFile, ...
 def concatenated(
     files: Sequence[EmbeddingFile], distance: DistanceName, weights: NDArray[np.float64], modality: str
 ) -> EmbeddingFile:
-    """Aligned streams as one vector per sample, each stream times the root of its weight.
+    """Aligned streams as one vector per sample, each stream times the root of its weight, shared out among its parts.
 
-    Under a cosine distance every part, or every whole vector, is brought to length 1 first.
+    Under a cosine distance every part, or whole vector, is brought to length 1 first: half the squared distance of
+    two vectors is then the fused distance of `EmbeddingSpace.fused`.
 
     Raises:
         ValueError: a part is absent, as there is nothing to put in its place.
@@ -183,7 +184,7 @@ def concatenated(
     spaces = [file.space(distance) for file in files]
     if absent := sum(int((~space.present.all(axis=1)).sum()) for space in spaces):
         raise ValueError(f"concatenated: got {absent} samples without some part, expected every part; fuse distances")
-    vectors = [np.sqrt(w) * space.vectors for w, space in zip(weights, spaces, strict=True)]
+    vectors = [np.sqrt(w / len(space.ends)) * space.vectors for w, space in zip(weights, spaces, strict=True)]
     joined = np.concatenate(vectors, axis=1).astype(np.float32)[:, None]
     return replace(
         files[0],

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from torchlight.embeddings import EmbeddingFile, align_embeddings, concatenated, read_embeddings, write_embeddings
+from torchlight.metrics.distance import EmbeddingSpace
 from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
 
 
@@ -141,5 +142,10 @@ def test_streams_one_after_the_other_are_as_far_apart_as_their_squares_say() -> 
     number = [f.space("vector/cosine").between(rows, rows).exact(0 * rows, rows) for f in files]
     found = joined.space().between(rows, rows).exact(0 * rows, rows)
     np.testing.assert_allclose(found, 0.25 * number[0] + 0.75 * number[1], atol=1e-6)
+    six_parts = replace(files[0], embedding=np.tile(files[0].embedding, (1, 2, 1)), part_present=np.tile(whole, 2))
+    streams, weights = [six_parts, files[1]], np.array([0.5, 0.5])
+    uneven = concatenated(streams, "parts/cosine", weights, "joint+bone").space().between(rows, rows)
+    fused = EmbeddingSpace.fused([file.space("parts/cosine") for file in streams], weights).between(rows, rows)
+    np.testing.assert_allclose(uneven.exact(0 * rows, rows), fused.exact(0 * rows, rows), atol=1e-6)
     with pytest.raises(ValueError, match="without some part"):
         concatenated([make()], "parts/cosine", np.ones(1), "joint")

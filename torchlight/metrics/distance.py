@@ -119,9 +119,17 @@ class EmbeddingSpace:
 
     @classmethod
     def over_spread(
-        cls, weights: NDArray[np.float64], spaces: Sequence["EmbeddingSpace"], probe: Rows, gallery: Rows
+        cls,
+        weights: NDArray[np.float64],
+        spaces: Sequence["EmbeddingSpace"],
+        probe: Rows,
+        gallery: Rows,
+        *,
+        of_vectors: bool = False,
     ) -> NDArray[np.float64]:
         """(S,) weights under which streams count alike, however far apart each holds its walks; see `spread`.
+
+        They are for the distances of `fused`, or for the squares that joined vectors add up; a cosine is a square.
 
         Raises:
             ValueError: a stream holds all of them equally far apart.
@@ -130,7 +138,8 @@ class EmbeddingSpace:
         if not (spreads > 0).all():
             got = " ".join(f"{spread:.3g}" for spread in spreads)
             raise ValueError(f"spread: got {got}, expected distances that differ in every stream; or --scale none")
-        return np.asarray(weights / spreads)
+        is_square = of_vectors and not spaces[0].is_cosine
+        return np.asarray(weights / (spreads**2 if is_square else spreads))
 
     def spread(self, probe: Rows, gallery: Rows, most: int = 1000) -> float:
         """The standard deviation of the distances of rows to rows, of evenly chosen ``most`` on either side."""
