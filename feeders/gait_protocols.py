@@ -60,12 +60,18 @@ def gait3d_protocols(walks: SampleTable) -> Protocols:
     """``gait3d``: the listed probes against all other walks; a probe without a match is left out, no camera is.
 
     ``cross_camera``: matches of the probe's own camera do not count. Some probes lose all their matches that way, and
-    are left out: not to be read beside the official number. People whom the list does not divide, such as those held
-    out of training, ask with their first walk.
+    are left out: not to be read beside the official number. People of the training side, held out of training, have no
+    listed probes and ask with their first walk; test people without any are a ValueError.
     """
     side = walks.column("condition")
     role = roles(side == gait3d.PROBE, side == gait3d.GALLERY)
     if not (side == gait3d.PROBE).any():
+        if not (side == gait3d.TRAIN).all():
+            raise ValueError(
+                f"gait3d: got none of the listed probes among {len(walks)} walks such as {walks.sample_id[0]}, "
+                "expected those in PROBE_SET of Gait3D.json; complete the download, keep the names of its folders, "
+                "and prepare it again"
+            )
         role = roles(_is_first(walks), ~_is_first(walks))
     official = RetrievalProtocol("gait3d", role)
     return official, RetrievalProtocol("cross_camera", role, exclude=(("identity", "camera"),))

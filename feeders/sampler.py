@@ -42,8 +42,9 @@ class IdentitySampler:
             raise ValueError(f"sampler: got {self.people} people and {self.clips} clips a batch, expected at least 1")
         if not len(self):
             raise ValueError(
-                f"train.people: got {self.people} for each of {self.world} processes and {len(self._walks)} people to "
-                "train on, expected no more than there are; lower train.people"
+                f"train.batch_size / walks_each: got {self.people} for each of {self.world} processes and "
+                f"{len(self._walks)} people to train on, expected no more than there are; lower train.batch_size or "
+                "raise walks_each"
             )
 
     def __len__(self) -> int:

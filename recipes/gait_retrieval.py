@@ -176,6 +176,12 @@ def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
     splits = {split for phase in phases if not files.get(phase) for split in _SPLITS_OF_PHASE[phase]}
     if "train" not in phases:
         return walk_loaders(run, splits)
+    if run.loss.metric_weight and run.train.batch_size == run.walks_each:
+        raise ValueError(
+            f"train.batch_size: got {run.train.batch_size} with walks_each={run.walks_each}, one person a batch, "
+            "expected two or more, as a metric loss tells people apart; raise train.batch_size or lower walks_each, or "
+            "set loss.metric_weight=0"
+        )
     loaders = walk_loaders(run, splits | set(run.train.evaluated_splits))
     for split in loaders.evaluation:
         _refuse_unanswerable(asked(loaders, split), split)

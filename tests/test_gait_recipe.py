@@ -12,8 +12,8 @@ from feeders.gait_splits import ViewFilter
 from feeders.prepare import prepare
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.gait_net import GaitNetConfig
-from recipes.gait_retrieval import GaitRun, gait_loaders, gait_task, save_gait
-from tests.feeders.gait_files import write_crops, write_kinect
+from recipes.gait_retrieval import GaitRun, gait_loaders, gait_metrics, gait_task, save_gait, walk_loaders
+from tests.feeders.gait_files import write_crops, write_gait3d, write_kinect
 from torchlight.config import AdamConfig, TrainConfig
 from torchlight.run_dir import RunDir
 from torchlight.task import Prediction
@@ -48,6 +48,30 @@ def test_people_who_cannot_be_ranked_are_refused_before_training(
         return
     with pytest.raises(ValueError, match=f"{says}.*expected two people and a pair"):
         gait_loaders(run, ("train",))
+
+
+def test_gait3d_without_its_probes_is_refused_before_training(tmp_path: Path) -> None:
+    raw = write_gait3d(tmp_path / "raw")
+    (raw / "0002/camid1_videoid0").rename(raw / "0002/camid1_videoid5")
+    prepare("gait3d", raw, tmp_path / "store")
+    run = run_of(GaitDataConfig(dataset="gait3d", root=tmp_path / "store", frames=2), tmp_path)
+    for phases in (("test",), ("train", "test")):
+        with pytest.raises(ValueError, match="got none of the listed probes among 2 walks"):
+            gait_metrics(run, gait_loaders(run, phases))
+    assert gait_loaders(run, ("train",)).train is not None
+
+
+def test_one_person_a_batch_is_refused_where_people_are_to_be_told_apart(tmp_path: Path) -> None:
+    nowhere = run_of(GaitDataConfig(dataset="kinect_gait", root=tmp_path / "nowhere"), tmp_path)
+    alone = {"train": nowhere.train.model_copy(update={"batch_size": 2})}
+    with pytest.raises(ValueError, match=r"^train.batch_size: got 2 with walks_each=2, one person a batch"):
+        gait_loaders(nowhere.model_copy(update=alone), ("train", "test"))
+    run = run_of(kinect(tmp_path), tmp_path).model_copy(update=alone)
+    # Testing, pretraining by reconstruction, and telling identities alone compare nobody within a batch.
+    assert gait_loaders(run, ("test",)).evaluation
+    assert walk_loaders(run, ("train",)).train is not None
+    without = run.loss.model_copy(update={"metric_weight": 0.0})
+    assert gait_loaders(run.model_copy(update={"loss": without}), ("train",)).train is not None
 
 
 def embeddings_of(names: tuple[str, ...], labels: list[int]) -> Prediction:

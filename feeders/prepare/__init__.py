@@ -24,6 +24,7 @@ from feeders.prepare.report import Report, load_report, report_path, write_repor
 from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_shard, plan_shards, read_shards
 from feeders.prepare.source import RawSource
 from feeders.store import Store, is_store
+from torchlight.arrays import some
 
 __all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prepare", "raw_source", "report_path"]
 
@@ -211,7 +212,13 @@ def discover(source: RawSource, places: Sequence[Path]) -> tuple[RawSource, RawF
     found = find_files(source, places)
     if source.complete is None:
         return source, found
-    return source.complete(source, places, found.files), found
+    source = source.complete(source, places, found.files)
+    if absent := sorted(source.probes - {file.name for file in found.files}):
+        logger.warning(
+            "%s: %d of %d listed probes found, without %s",
+            *(places[0], len(source.probes) - len(absent), len(source.probes), some(absent)),
+        )
+    return source, found
 
 
 def prepare(

@@ -55,7 +55,8 @@ def complete(source: RawSource, places: Sequence[Path], items: Sequence[RawItem]
     partition = load_partition(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     read = partial(read_tree, partial(walk_of, partition), _frames, _JOINTS)
-    return replace(source, read=read, cleaning=f"{source.cleaning}, Gait3D.json {digest}")
+    probes = frozenset(name for name, role in partition.items() if role == PROBE)
+    return replace(source, read=read, cleaning=f"{source.cleaning}, Gait3D.json {digest}", probes=probes)
 
 
 def load_partition(path: Path) -> dict[str, int]:

@@ -70,6 +70,7 @@ class RawSource:
         layout: what a raw folder looks like and where to get one, for the error that it is missing.
         belongs: name -> whether a file is of this data set at all; others are passed over in silence.
         missing: names that a published list tells to leave out.
+        probes: names of the walks that ask in a published list; `discover` says where some of them are not there.
         cleaning: which of the source's ways of cleaning ``read`` follows; stores are told apart by it.
         skip_broken: whether broken files are left out and reported, rather than the end of the preparation.
         name: a file's path below the raw folder, or in its zip -> the sample's name; by default its stem.
@@ -84,6 +85,7 @@ class RawSource:
     layout: str
     belongs: Callable[[str], bool] = _every_name
     missing: frozenset[str] = frozenset()
+    probes: frozenset[str] = frozenset()
     cleaning: str = "default"
     skip_broken: bool = True
     name: Callable[[PurePosixPath], str] = _stem

@@ -101,6 +101,12 @@ def test_people_whom_gait3ds_list_does_not_divide_ask_with_their_first_walk() ->
     assert gait3d_protocols(table_of(walks))[0].role.tolist() == [1, 0, 0]
 
 
+def test_gait3ds_test_people_without_a_listed_probe_are_refused_not_asked_otherwise() -> None:
+    walks = [walk for walk in GAIT3D_WALKS if walk[2] != PROBE]
+    with pytest.raises(ValueError, match=r"^gait3d: got none of the listed probes among 6 walks .*PROBE_SET.*$"):
+        gait3d_protocols(table_of(walks))
+
+
 # CASIA-B: two people, two views.
 CASIA_WALKS = [
     ("075", 0, 0, 1, 0.0),

@@ -18,6 +18,7 @@ from feeders.prepare.detections import CLIPPED, GAPS, SEVERAL
 from feeders.prepare.kinect_gait import _JOINTS
 from feeders.skeleton import COCO17, KINECT20, OPENPOSE18, Skeleton
 from feeders.store import Clip, Store
+from feeders.walk_files import store_of_files
 from tests.feeders.gait_files import (
     cells,
     person,
@@ -212,6 +213,20 @@ def test_another_partition_is_another_preparation(tmp_path: Path) -> None:
     first = prepare("gait3d", raw, tmp_path / "one")
     write_partition(raw / "Gait3D.json", PROBE_SET=["0002-camid0_videoid0-seq0"])
     assert prepare("gait3d", raw, tmp_path / "two").made_of != first.made_of
+
+
+def test_listed_probes_that_are_not_there_are_counted_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw = write_gait3d(tmp_path / "raw")
+    prepare("gait3d", raw, tmp_path / "whole")
+    assert not caplog.records
+    write_partition(raw / "Gait3D.json", PROBE_SET=["0002-camid1_videoid0-seq1", "0002-camid9_videoid0-seq0"])
+    prepare("gait3d", raw, tmp_path / "part")
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said == f"{raw}: 1 of 2 listed probes found, without 0002/camid9_videoid0/seq0"
+    caplog.clear()
+    # Who is asked about one walk need not have the others.
+    store_of_files("gait3d", [raw / "0002/camid0_videoid0/seq0"], tmp_path / "one")
+    assert not caplog.records
 
 
 # Pickles

@@ -1,9 +1,13 @@
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeders.sampler import IdentitySampler
+from recipes.gait_retrieval import GaitRun
 
 
 def drawn(sampler: IdentitySampler, epoch: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -82,3 +86,14 @@ def test_too_few_people_end_in_one_line() -> None:
         IdentitySampler(np.arange(8), 2, 2, 1, seed=0, rank=0, world=5)
     with pytest.raises(ValueError, match="expected at least 1"):
         IdentitySampler(np.arange(8), 2, 0, 1, seed=0)
+
+
+def test_what_to_change_where_people_are_few_is_named_by_keys_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"lower train\.batch_size or raise walks_each") as caught:
+        IdentitySampler(np.arange(3), 4, 2, 1, seed=0)
+    keys = set(re.findall(r"\w+(?:[._]\w+)+", str(caught.value)))
+    assert keys == {"train.batch_size", "walks_each"}
+    for key in keys:
+        schema: Any = GaitRun
+        for name in key.split("."):
+            schema = schema.model_fields[name].annotation
