@@ -6,17 +6,20 @@ OpenGait; the papers are named in the modules of the data sets. Of several proto
 print.
 """
 
+import zlib
+
 import numpy as np
 
 from feeders import casia_b, gait3d, grew, oumvlp_pose
 from feeders.store import Store
-from torchlight.metrics.protocol import RetrievalProtocol, Rows, SampleTable, roles
+from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, Rows, SampleTable, roles
 
 Protocols = tuple[RetrievalProtocol, ...]
 
 # So many answers a probe of GREW is given.
 GREW_ANSWERS = 20
 _SAME_VIEW = (("camera",),)
+_SAME_STEPS = ("identity", "condition", "sequence")
 _SIDES = ("train", "gallery", "probe")
 _CONDITIONS = {"casia_b": casia_b.CONDITIONS, "gait3d": _SIDES, "grew": _SIDES}
 
@@ -123,14 +126,36 @@ def one_walk(walks: SampleTable) -> Protocols:
     """For walks that no list divides, such as KinectGait's.
 
     ``first_walk``: the first walk of everybody is the gallery, the others ask; ``leave_one_out``: each walk asks all
-    the others.
+    the others. Two cameras that film the same steps are no test: what they show of one walk is not compared.
     """
     everyone = np.ones(len(walks), dtype=np.bool_)
     is_first = _is_first(walks)
+    if len(np.unique(walks.column("camera"))) == 1:
+        return (
+            RetrievalProtocol("first_walk", roles(~is_first, is_first)),
+            RetrievalProtocol("leave_one_out", roles(everyone, everyone)),
+        )
+    row, twin = Agreeing(walks, _SAME_STEPS, np.flatnonzero(is_first), np.arange(len(walks))).pairs(0, is_first.sum())
+    is_twin = np.zeros(len(walks), dtype=np.bool_)
+    is_twin[twin] = True
     return (
-        RetrievalProtocol("first_walk", roles(~is_first, is_first)),
-        RetrievalProtocol("leave_one_out", roles(everyone, everyone)),
+        RetrievalProtocol("first_walk", roles(~is_first & ~is_twin, is_first)),
+        RetrievalProtocol("leave_one_out", roles(everyone, everyone), exclude=(_SAME_STEPS,)),
+        RetrievalProtocol("cross_camera", roles(everyone, everyone), exclude=(_SAME_STEPS, ("identity", "camera"))),
     )
+
+
+def enrolled_each(walks: SampleTable, count: int) -> RetrievalProtocol:
+    """As people are enrolled: so many walks of each, whatever their view and clothes, are searched for all the others.
+
+    They are drawn by their names. Nothing is left out but what shows the same steps.
+    """
+    drawn = np.array([zlib.crc32(name.encode()) for name in walks.sample_id])
+    order = np.lexsort((drawn, walks.identity))
+    _, start, person = np.unique(walks.identity[order], return_index=True, return_inverse=True)
+    place = np.empty(len(walks), dtype=np.intp)
+    place[order] = np.arange(len(walks)) - start[person]
+    return RetrievalProtocol("enrolled", roles(place >= count, place < count), exclude=(_SAME_STEPS,))
 
 
 def grew_official(walks: SampleTable) -> RetrievalProtocol:

@@ -41,7 +41,7 @@ class GaitNetConfig(StrictConfig):
         freeze_encoder: leave the encoder as it starts, batch statistics included, and train what stands above it.
     """
 
-    encoder: EncoderConfig = CtrGcnConfig()
+    encoder: EncoderConfig = CtrGcnConfig(weigh="joints")
     parts: str = "five_parts"
     interaction: Interaction = "none"
     heads: int = Field(default=8, ge=1)

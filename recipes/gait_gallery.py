@@ -2,10 +2,12 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from feeders.walk_files import store_of_files
 from recipes.gait_retrieval import GaitRun, asked
 from torchlight.arrays import some
 from torchlight.atomic import write_atomically
+from torchlight.config import config_differences, plain_config
 from torchlight.distributed import barrier, is_main
 from torchlight.evaluation import predict
 from torchlight.gallery import Gallery, Match, Threshold, read_gallery, write_gallery
@@ -28,6 +31,11 @@ _SHOWN = 20  # answers on the screen; the file has all
 def enrol(trained: Trained[GaitRun]) -> None:
     """Make the run's gallery: of the files asked for, else of the test split's gallery walks."""
     run = trained.config
+    if (learned := trained.checkpoint.config["retrieval"]["false_alarms"]) != run.retrieval.false_alarms:
+        raise ValueError(
+            f"retrieval.false_alarms: got {run.retrieval.false_alarms}, expected {learned} as when it was trained: the "
+            "threshold is fixed at the end of training"
+        )
     prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
     if not is_main():
         return barrier()
@@ -42,15 +50,15 @@ def enrol(trained: Trained[GaitRun]) -> None:
         present=prediction.outputs["present"].numpy()[rows],
         distance=run.retrieval.distance,
         checkpoint_sha=trained.sha,
-        threshold=_threshold(trained),
-        config=trained.checkpoint.config,
+        threshold=_threshold(trained, max(Counter(names[row] for row in rows).values(), default=1)),
+        config=plain_config(run),
         facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
     )
     write_gallery(trained.run_dir.gallery, gallery)
     people = sorted(set(gallery.names))
     _say(
         f"enrolled {len(people)} people ({some(people)}) by {len(rows)} walks in {trained.run_dir.gallery}; "
-        f"{_told(gallery.threshold)}"
+        f"{_told(gallery.threshold)}{_otherwise(run, trained.checkpoint.config)}"
     )
     return barrier()
 
@@ -61,6 +69,8 @@ def identify(trained: Trained[GaitRun]) -> None:
     path = run.identify.gallery or trained.run_dir.gallery
     gallery = read_gallery(path)
     gallery.refuse_others(trained.sha, str(path))
+    if differs := _otherwise(run, gallery.config):
+        raise ValueError(f"{path}: got a gallery enrolled with other settings{differs}; enrol again (--phase enrol)")
     prediction, names, is_probe = _walks(trained, run.identify.walks, "probes")
     if not is_main():
         return barrier()
@@ -109,23 +119,39 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
     return prediction, [names[label] for label in prediction.labels.tolist()], counts
 
 
-def _threshold(trained: Trained[GaitRun]) -> Threshold | None:
-    """What was fixed on validation people, where some were held out, for the distance that it was fixed for."""
-    numbers = trained.task.state_dict()["calibrated"].tolist()
-    learned = trained.checkpoint.config["retrieval"]["distance"]
-    if np.isnan(numbers[0]) or learned != trained.config.retrieval.distance:
+def _threshold(trained: Trained[GaitRun], walks: int) -> Threshold | None:
+    """What was fixed on validation people, where some were held out, for so many walks of each or as many as they have.
+
+    None too where embeddings or distances are not those that it was fixed for.
+    """
+    fixed = [row for row in trained.task.state_dict()["calibrated"].tolist() if not np.isnan(row[0])]
+    if not fixed or _otherwise(trained.config, trained.checkpoint.config):
         return None
-    distance, false_alarms, detected, probes, people = numbers
-    return Threshold(distance, false_alarms, detected, int(probes), int(people))
+    distance, false_alarms, detected, *counts = fixed[min(walks, len(fixed)) - 1]
+    return Threshold(distance, false_alarms, detected, *map(int, counts))
+
+
+def _otherwise(run: GaitRun, saved: Mapping[str, Any]) -> str:
+    """What a saved config says otherwise of how a walk becomes an embedding, and of distances; empty for nothing."""
+    differences = config_differences(run, saved).items()
+    told = [
+        f"{key}: {now!r} now, {then!r} then"
+        for key, (now, then) in differences
+        if key.startswith(run.acts_on_embeddings)
+    ]
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _told(threshold: Threshold | None) -> str:
     if threshold is None:
-        return "nobody is called a stranger, as no threshold was fixed: train with validation people for one"
+        return (
+            "nobody is called a stranger, as no threshold was fixed: train with validation people, and enrol as trained"
+        )
     return (
-        f"beyond {threshold.distance:.4f} nobody is known: this found {100 * threshold.detected:.1f} % of "
-        f"{threshold.probes} walks of {threshold.people} validation people, and took "
-        f"{100 * threshold.false_alarms:.1f} % of them for somebody else when their own person was not enrolled"
+        f"beyond {threshold.distance:.4f} nobody is known: with {threshold.walks} walks of each of {threshold.people} "
+        f"validation people enrolled this found {100 * threshold.detected:.1f} % of their other {threshold.probes}, "
+        f"and took {100 * threshold.false_alarms:.1f} % of these for somebody else when their own person was not "
+        "enrolled, chosen on these very walks"
     )
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from pydantic import Field
 
 from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
-from feeders.gait_protocols import GREW_ANSWERS, grew_official, grew_submission, protocols_of, walks_of
+from feeders.gait_protocols import GREW_ANSWERS, enrolled_each, grew_official, grew_submission, protocols_of, walks_of
 from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder
 from model.metric_losses import GaitLossConfig
-from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
+from model.tasks.gait_retrieval import CALIBRATED, Calibration, GaitRetrievalTask
 from recipes.reconstruction import PretrainConfig
 from torchlight.arrays import matching_order
 from torchlight.atomic import write_atomically
@@ -107,6 +107,11 @@ class GaitRun(WalksRun):
     """
 
     after_training: ClassVar[tuple[str, ...]] = ("enrol.", "identify.")
+    # What an embedding, and how near another one is, depends on beside the weights.
+    acts_on_embeddings: ClassVar[tuple[str, ...]] = (
+        *("model.", "retrieval.distance", "data.inputs", "data.evaluation_frames", "data.gaps"),
+        *("data.normalise_walk", "data.heading"),
+    )
 
     model: GaitNetConfig = GaitNetConfig()
     loss: GaitLossConfig = GaitLossConfig()
@@ -191,15 +196,19 @@ def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
 def _refuse_unanswerable(walks: Asked, split: str) -> None:
     """A ValueError before hours of training, where the walks to choose on cannot be ranked after them."""
     protocol = walks.protocols[0]
-    probe, gallery = protocol.probes, protocol.gallery
-    row, item = Agreeing(walks.table, ("identity",), probe, gallery).pairs(0, len(probe))
-    is_match = ~protocol.is_excluded(walks.table, probe[row], gallery[item])
-    people = len(np.unique(walks.table.identity))
-    if people < 2 or not is_match.any():
+    people, matches = len(np.unique(walks.table.identity)), _matches(walks.table, protocol)
+    if people < 2 or not matches:
         raise ValueError(
-            f"data: got {people} people in split {split} and {is_match.sum()} pairs of walks of one of them under "
+            f"data: got {people} people in split {split} and {matches} pairs of walks of one of them under "
             f"protocol {protocol.name}, expected two people and a pair; hold other people out, or nobody"
         )
+
+
+def _matches(table: SampleTable, protocol: RetrievalProtocol) -> int:
+    """How many pairs of a protocol are of one person."""
+    probe, gallery = protocol.probes, protocol.gallery
+    row, item = Agreeing(table, ("identity",), probe, gallery).pairs(0, len(probe))
+    return int((~protocol.is_excluded(table, probe[row], gallery[item])).sum())
 
 
 def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:
@@ -254,17 +263,24 @@ def asked(loaders: Loaders, split: str) -> Asked:
 
 
 def _calibration(run: GaitRun, loaders: Loaders) -> Calibration:
-    def threshold(validation: Prediction) -> tuple[float, ...]:
+    def thresholds(validation: Prediction) -> list[tuple[float, ...]]:
+        """For one walk of each person enrolled, for two, and so on, while half of the people have one left to ask."""
         if run.data.views.held_out:
             # Other views of people who were learned from tell nothing of strangers.
-            return (np.nan,) * 5
-        people = asked(loaders, "val")
-        pairing = Pairing.of(people.table, people.protocols[0])
-        space = people.embeddings(validation, run.retrieval.distance).space()
-        verification = verify(people.table, people.protocols[0], pairing, space)
-        return astuple(threshold_of(verification, run.retrieval.false_alarms))
+            return []
+        walks = asked(loaders, "val")
+        table, space = walks.table, walks.embeddings(validation, run.retrieval.distance).space()
+        walks_of = np.unique(table.identity, return_counts=True)[1]
+        fixed = []
+        for count in range(1, CALIBRATED[0] + 1):
+            protocol = enrolled_each(table, count)
+            if 2 * (walks_of > count).sum() < len(walks_of) or not _matches(table, protocol):
+                break
+            verification = verify(table, protocol, Pairing.of(table, protocol), space)
+            fixed.append(astuple(threshold_of(verification, run.retrieval.false_alarms, count)))
+        return fixed
 
-    return threshold
+    return thresholds
 
 
 def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:

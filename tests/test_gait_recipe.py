@@ -89,7 +89,8 @@ def test_a_threshold_is_fixed_on_people_nobody_learned_from_alone(tmp_path: Path
         run = run.model_copy(update={"data": run.data.model_copy(update={"views": views})})
     task = gait_task(run, loaders, None)
     task.calibrate(embeddings_of(("Person003/1", "Person003/2", "Person086/1", "Person086/2"), [2, 2, 85, 85]))
-    assert task.calibrated.isnan().tolist() == [is_learned] * 5
+    assert task.calibrated[0].isnan().tolist() == [is_learned] * 6
+    assert task.calibrated[1:].isnan().all(), "nobody has a walk left to ask with"
 
 
 def test_grews_test_writes_what_its_server_asks_for(tmp_path: Path) -> None:

@@ -136,9 +136,34 @@ def test_a_gallery_of_other_weights_is_refused(cache: Path, run: Path, tmp_path:
     assert "made by other weights" in done.stderr.splitlines()[-1]
 
 
+def test_a_gallery_enrolled_otherwise_is_refused_and_has_no_threshold(cache: Path, run: Path, tmp_path: Path) -> None:
+    folder = copy_of(run, tmp_path / "copy")
+    done = gait(cache, folder, "--phase", "enrol", "model.embedding=before_neck", "data.heading=none")
+    assert done.returncode == 0, done.stderr
+    assert "model.embedding: 'before_neck' now, 'after_neck' then" in done.stdout
+    assert read_gallery(folder / "gallery.npz").threshold is None
+    done = gait(cache, folder, "--phase", "identify")
+    assert done.returncode == 2
+    line = done.stderr.strip().splitlines()[-1]
+    assert "gallery enrolled with other settings (data.heading: 'walk' now, 'none' then; model.embedding" in line
+
+
+def test_the_threshold_is_that_of_as_many_walks_as_are_enrolled(cache: Path, run: Path, tmp_path: Path) -> None:
+    folder = copy_of(run, tmp_path / "copy")
+    few = read_gallery(folder / "gallery.npz").threshold
+    done = gait(cache, folder, "--phase", "enrol", *recordings(cache, 12)[:3])
+    assert done.returncode == 0, done.stderr
+    many = read_gallery(folder / "gallery.npz").threshold
+    assert (few.walks, many.walks) == (1, 3)
+    assert few.people == many.people
+    assert few.probes > many.probes
+    assert f"beyond {many.distance:.4f} nobody is known: with 3 walks" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("--phase", "enrol", "retrieval.false_alarms=0.5"), "got 0.5, expected 0.05 as when it was trained"),
         (("--phase", "identify", "nowhere.skeleton"), "nowhere.skeleton: no such file"),
         (("--phase", "identify", "README.md"), "README.md: got no walk of demo_gait"),
         (("--phase", "enrol", "enrol.leave_out=[ann]"), "enrol.leave_out: got 'ann'"),

@@ -19,7 +19,7 @@ from torchlight.metrics.distance import DistanceName, EmbeddingDistances, Embedd
 from torchlight.metrics.protocol import Rows
 from torchlight.metrics.verification import Verification
 
-FORMAT = 1
+FORMAT = 2
 Index = Literal["exact", "faiss"]
 
 _ARRAYS = ("names", "sample_id", "embedding", "present", "header")
@@ -34,6 +34,7 @@ class Threshold:
         false_alarms: share of the probes, held against everybody but their own person, that were taken for somebody.
         detected: share of the probes whose nearest was their own person, within this distance.
         probes, people: how many there were; among more people more strangers are taken for somebody.
+        walks: enrolled of each of them; among more walks too.
     """
 
     distance: float
@@ -41,6 +42,7 @@ class Threshold:
     detected: float
     probes: int
     people: int
+    walks: int
 
 
 @dataclass(frozen=True)
@@ -162,8 +164,8 @@ def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDAr
     yield from zip(squared.clip(min=0).astype(np.float64), order, strict=True)
 
 
-def threshold_of(verification: Verification, false_alarms: float) -> Threshold:
-    """The threshold that keeps to a share of false alarms on people whom nobody learned from.
+def threshold_of(verification: Verification, false_alarms: float, walks: int) -> Threshold:
+    """The threshold that keeps to a share of false alarms on people whom nobody learned from, so many walks of each.
 
     It is a float32, as which a task keeps it: rounded up, it would let one more stranger in.
     """
@@ -177,6 +179,7 @@ def threshold_of(verification: Verification, false_alarms: float) -> Threshold:
         detected=shares["detected"].estimate / 100,
         probes=len(verification.identity),
         people=len(np.unique(verification.identity)),
+        walks=walks,
     )
 
 

@@ -641,8 +641,8 @@ class CtrGcn(Encoder):
     """Ten blocks of pose-dependent graph convolution and multi-scale temporal convolution; a token is a joint.
 
     ``joint_weight`` is not seen: the network sees coordinates as they are, and at most weighs its tokens by it. Frames
-    outside ``frame_mask`` run as they are and get weight 0, so a clip should be resampled rather than padded where its
-    neighbours must not matter.
+    outside ``frame_mask`` run as they are and get weight 0; but outside training, those behind a clip's last frame do
+    not run, as if it were alone. In ``published`` mode they do.
 
     Args:
         config: width and treatment of absent bodies.
@@ -669,6 +669,9 @@ class CtrGcn(Encoder):
 
     def forward(self, pose: Tensor, joint_weight: Tensor, body_mask: Tensor, frame_mask: Tensor) -> Tokens:
         """Encode a batch; see `Encoder`. In ``published`` mode an absent body has tokens and weight like any other."""
+        is_padded = not self.training and self.absent_bodies == "masked" and not bool(frame_mask[:, -1].all())
+        if is_padded and bool(body_mask.any()):
+            return self._each_to_its_end(pose, joint_weight, body_mask, frame_mask)
         clips, coordinates, _, joints, bodies = pose.shape
         if (bodies, joints, coordinates) != self.input_norm.shape:
             raise ValueError(
@@ -695,6 +698,23 @@ class CtrGcn(Encoder):
         if self.weighs_joints:
             weight = weight * _seen_around(joint_weight, frame_mask, self.time_stride)
         return Tokens(features.permute(0, 2, 4, 3, 1), weight)
+
+    def _each_to_its_end(self, pose: Tensor, joint_weight: Tensor, body_mask: Tensor, frame_mask: Tensor) -> Tokens:
+        """Clips of a length together, without the frames behind them; what shows nobody is zero."""
+        clips, _, frames, joints, bodies = pose.shape
+        end = (frame_mask * torch.arange(1, frames + 1, device=pose.device)).amax(dim=1) * body_mask.any(dim=1)
+        places = -(-frames // self.time_stride)
+        features = pose.new_zeros(clips, self.out_channels, places, joints, bodies)
+        weight = joint_weight.new_zeros(clips, places, joints, bodies)
+        for length in end[end > 0].unique().tolist():
+            rows = (end == length).nonzero().flatten()
+            tokens = self(
+                pose[rows, :, :length], joint_weight[rows, :length], body_mask[rows], frame_mask[rows, :length]
+            )
+            features = features.to(tokens.features.dtype)
+            features[rows, :, : tokens.features.shape[2]] = tokens.features
+            weight[rows, : tokens.weight.shape[1]] = tokens.weight
+        return Tokens(features, weight)
 
 
 def _seen_around(joint_weight: Tensor, frame_mask: Tensor, stride: int) -> Tensor:

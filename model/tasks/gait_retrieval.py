@@ -16,8 +16,9 @@ from model.metric_losses import GaitLossConfig, MetricLoss
 from torchlight.distributed import gather_with_gradient
 from torchlight.task import Prediction, StepOutput, Task
 
-Calibration = Callable[[Prediction], tuple[float, ...]]
-"""Predictions of people held out of training -> the numbers fixed on them."""
+Calibration = Callable[[Prediction], Sequence[tuple[float, ...]]]
+"""Predictions of people held out of training -> the rows of numbers fixed on them, `CALIBRATED` at most."""
+CALIBRATED = (8, 6)
 
 
 class GaitRetrievalTask(Task):
@@ -26,7 +27,7 @@ class GaitRetrievalTask(Task):
     Args:
         is_cosine: walkers are found by cosines, so the triplets are of embeddings of length 1.
         learned: names of the people that training shows, in the order of their labels.
-        calibration: five numbers that are kept with the weights, NaN until they are fixed on validation people.
+        calibration: rows that are kept with the weights, NaN until they are fixed on validation people.
         facts: plain facts for the checkpoint.
     """
 
@@ -47,7 +48,7 @@ class GaitRetrievalTask(Task):
         self.is_cosine = is_cosine
         self.calibration = calibration
         self.facts = {**facts, "slots": list(network.slot_names), "learned_classes": list(learned)}
-        self.register_buffer("calibrated", torch.full((5,), torch.nan))
+        self.register_buffer("calibrated", torch.full(CALIBRATED, torch.nan))
 
     @classmethod
     def build(
@@ -99,7 +100,9 @@ class GaitRetrievalTask(Task):
 
     def calibrate(self, validation: Prediction) -> None:
         """Fix and keep what may be chosen on people held out of training."""
-        self.calibrated.copy_(torch.tensor(self.calibration(validation)))
+        self.calibrated.fill_(torch.nan)
+        for row, numbers in zip(self.calibrated, self.calibration(validation), strict=False):
+            row.copy_(torch.tensor(numbers))
 
     def extra_state(self) -> Mapping[str, Any]:
         """Skeleton, bodies, slots, and who was learned from."""

@@ -9,6 +9,7 @@ import pytest
 from feeders import casia_b, gait3d, grew, oumvlp_pose
 from feeders.gait_protocols import (
     casia_b_protocols,
+    enrolled_each,
     gait3d_protocols,
     grew_official,
     grew_protocols,
@@ -214,6 +215,30 @@ def test_one_walk_of_everybody_is_the_gallery_or_each_walk_asks_the_others() -> 
     found = ask(walks, each, table)
     assert (found.probes, found.gallery) == (5, 5)
     assert (mean(found, "rank1"), mean(found, "mINP")) == (100, 100)
+
+
+def test_the_same_steps_by_two_cameras_are_not_compared() -> None:
+    #         camera, condition, number: walk 1 and its twin, walk 2, walk 1 of another condition.
+    anna = [("anna", 1, 0, 1, 0.0), ("anna", 2, 0, 1, 0.1), ("anna", 2, 0, 2, 3.0), ("anna", 1, 5, 1, 4.0)]
+    ben = [("ben", 2, 0, 7, 1.0), ("ben", 2, 0, 8, 1.1), ("ben", 2, 0, 9, 1.2)]
+    table = table_of(anna + ben)
+    first, each, crossed = one_walk(table)
+    assert first.role.tolist() == [1, -1, 0, 0, 1, 0, 0]
+    found = ask(anna + ben, each, table)
+    # Without the twin, ben is nearer to both of anna's first walks.
+    assert found.probes == 7
+    assert mean(found, "rank1") == pytest.approx(100 * 5 / 7)
+    assert crossed.exclude[1:] == (("identity", "camera"),)
+
+
+def test_as_many_walks_of_each_are_enrolled_as_asked_for() -> None:
+    walks = [("anna", 1, 0, n, 0.0) for n in range(5)] + [("ben", 1, 0, n, 1.0) for n in range(2)]
+    table = table_of(walks)
+    for count in (1, 2, 3):
+        role = enrolled_each(table, count).role
+        assert role[:5].sum() == min(count, 5)
+        assert role[5:].sum() == min(count, 2)
+    assert enrolled_each(table, 2).role[:5].tolist() == enrolled_each(table.take(np.arange(5)), 2).role.tolist()
 
 
 def test_a_stores_walks_know_their_cameras_conditions_and_people(tmp_path: Path) -> None:

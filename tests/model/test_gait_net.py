@@ -8,9 +8,14 @@ from torch.testing import assert_close
 import model.gait_net
 from feeders.batch import SkeletonBatch
 from feeders.skeleton import KINECT20, Skeleton
+from model.encoders.bpmt import BpmtConfig
+from model.encoders.build import EncoderConfig
+from model.encoders.cascade import TlcaConfig
 from model.encoders.contract import Encoder
 from model.encoders.ctrgcn import CtrGcnConfig
+from model.encoders.iip import IipConfig
 from model.gait_net import GaitNet, GaitNetConfig, IdentityNeck, PartEmbeddings
+from tests.model.encoder_laws import LENGTHS, chosen, difficult_clips
 from tests.model.stand_in import PartEncoder, PointEncoder, clips
 
 PARTS = tuple(KINECT20.parts("five_parts"))
@@ -71,6 +76,40 @@ def test_an_embedding_does_not_depend_on_its_batch_mates(
     for row in range(6):
         alone = network.retrieval_embedding(one_of(walks(), row))
         assert_close(alone.embedding[0], together.embedding[row], rtol=1e-5, atol=1e-5)
+
+
+ENCODERS: dict[str, EncoderConfig] = {
+    "ctrgcn": GaitNetConfig().encoder.model_copy(update={"width": 8}),
+    "tlca": TlcaConfig(width=16),
+    "bpmt": BpmtConfig(width=16),
+    "iip": IipConfig(width=16),
+}
+
+
+@pytest.fixture(params=ENCODERS)
+def real(request: pytest.FixtureRequest) -> GaitNet:
+    torch.manual_seed(0)
+    parts = {"ctrgcn": "five_parts", "tlca": "whole"}.get(request.param, "five_parts_disjoint")
+    config = GaitNetConfig(encoder=ENCODERS[request.param], width=12, parts=parts)
+    return GaitNet(config, KINECT20, 3, bodies=1).eval()
+
+
+def test_a_walk_is_the_same_alone_padded_and_among_others(real: GaitNet) -> None:
+    together = difficult_clips(KINECT20, bodies=1)
+    found = real.retrieval_embedding(together)
+    assert found.embedding.isfinite().all()
+    for row, length in enumerate(LENGTHS):
+        for frames in (length, length + 1, max(LENGTHS)):
+            alone = real.retrieval_embedding(chosen(together, [row], frames))
+            assert torch.equal(alone.present[0], found.present[row])
+            assert_close(alone.embedding[0], found.embedding[row], rtol=1e-4, atol=1e-5)
+
+
+def test_a_part_that_is_never_seen_is_absent_whatever_the_encoder(real: GaitNet) -> None:
+    present = real.retrieval_embedding(without_arms(walks(), slice(0, 2))).present
+    hidden = [slot.endswith("arm") for slot in real.slot_names]
+    assert torch.equal(~present[:2], torch.tensor([hidden, hidden]))
+    assert present[2:].all()
 
 
 def test_gradients_reach_every_parameter(encoder: str) -> None:

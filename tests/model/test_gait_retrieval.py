@@ -34,7 +34,7 @@ def task_of(**loss: object) -> GaitRetrievalTask:
         skeleton=KINECT20,
         learned=("ann", "bob", "cid"),
         bodies=1,
-        calibration=lambda validation: (1.0, 0.1, 0.2, float(len(validation)), 3.0),
+        calibration=lambda validation: [(1.0, 0.1, 0.2, float(len(validation)), 3.0, 1.0)],
     )
 
 
@@ -121,7 +121,8 @@ def test_what_was_fixed_on_validation_is_kept_with_the_weights() -> None:
     assert task.calibrated.isnan().all()
     with torch.no_grad():
         task.calibrate(task.predict(walks()))
-    assert task.state_dict()["calibrated"].tolist() == pytest.approx([1.0, 0.1, 0.2, 9.0, 3.0])
+    assert task.state_dict()["calibrated"][0].tolist() == pytest.approx([1.0, 0.1, 0.2, 9.0, 3.0, 1.0])
+    assert task.calibrated[1:].isnan().all()
     assert task.extra_state()["learned_classes"] == ["ann", "bob", "cid"]
 
 

@@ -25,7 +25,7 @@ def gallery(**changed: object) -> Gallery:
         present=present,
         distance="parts/euclidean",
         checkpoint_sha="abc",
-        threshold=Threshold(1.5, 0.05, 0.1, 20, 3),
+        threshold=Threshold(1.5, 0.05, 0.1, 20, 3, 2),
         config={"seed": 3},
         facts={"slots": ["whole", "arms", "legs"]},
     )
@@ -130,7 +130,7 @@ def test_a_threshold_lets_in_as_many_strangers_as_allowed_and_says_whom_it_finds
     protocol = RetrievalProtocol("walks", np.repeat([GALLERY, PROBE], 10).astype(np.int8))
     space = EmbeddingSpace.of(place[:, None, None], np.ones((20, 1), dtype=bool), "vector/euclidean")
     verification = verify(table, protocol, Pairing.of(table, protocol), space)
-    chosen = threshold_of(verification, false_alarms=0.2)
+    chosen = threshold_of(verification, false_alarms=0.2, walks=1)
     # The last person has nobody behind them: the strangers' distances are 109, 100, 99, ... 92; two of ten are allowed.
     assert chosen.distance == pytest.approx(94)
     assert chosen.distance < 94
