@@ -1,13 +1,16 @@
 """Walks named one by one: raw files or folders in a data set's layout, or a whole store, as a store of their own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from feeders.dataset import store_writer
 from feeders.prepare import raw_source
 from feeders.prepare.raw_files import find_files
-from feeders.store import Store, is_store
+from feeders.prepare.source import NobodySeenError, RawItem, RawSource
+from feeders.skeleton import skeleton_named
+from feeders.store import Recording, Store, is_store
 
 logger = logging.getLogger(__name__)
 
@@ -18,19 +21,23 @@ _PARTS = 4
 def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Store | None = None) -> Store:
     """The walks of some raw files, read and cleaned as ever, in a store made below a folder; a single store is itself.
 
-    A walk's name is made of the last four parts of its path as it is written, so ``ann/3.csv`` is a walk of ann.
+    A walk's name is made of the last four parts of its path as it is written, so ``ann/3.csv`` is a walk of ann; where
+    that says no folder, it is in the one that the file lies in. A walk in which nobody is seen is left out.
 
     Args:
         dataset: whose layout the files have.
         files: one store; or raw files, and folders of them.
         folder: an empty one, which has to live as long as the store.
         like: a store of such walks; the names of CSV files are made of as many parts as the longest there, so
-            ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder.
+            ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder, and columns are of its skeleton's
+            joints where they fit.
 
     Raises:
         FileNotFoundError: a file is not there; ValueError: one is broken, two have one name, or none has the layout.
     """
     source = raw_source(dataset)
+    if like is not None:
+        source = replace(source, dataset=replace(source.dataset, skeleton=skeleton_named(like.header.skeleton)))
     if absent := [str(file) for file in files if not file.exists()]:
         raise FileNotFoundError(f"{absent[0]}: no such file, expected walks of {dataset} ({source.layout}) or a store")
     if len(files) == 1 and is_store(files[0]):
@@ -49,17 +56,29 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
         # A published list of people lies somewhere above the files.
         above = [place for file in files for place in (file, *file.resolve().parents)]
         source = source.complete(source, above, found.files)
+    recordings = list(_recordings(source, found.files))
+    if not recordings:
+        raise ValueError(f"{files[0]}: got walks in which nobody is seen, expected somebody in one of them")
     with store_writer(folder / "store", source.dataset) as writer:
-        for item in found.files:
-            writer.add(source.read(item.name, item.content()).recording)
+        for recording in recordings:
+            writer.add(recording)
     return Store(folder / "store")
+
+
+def _recordings(source: RawSource, items: Sequence[RawItem]) -> Iterator[Recording]:
+    for item in items:
+        try:
+            yield source.read(item.name, item.content()).recording
+        except NobodySeenError as error:
+            logger.warning("left out, %s", error)
 
 
 def _link(files: Sequence[Path], folder: Path, depth: int) -> None:
     """Links to all files below a folder, under the last parts of their paths: so many of a CSV file's."""
     inside = [found for place in files for found in ((place,) if place.is_file() else sorted(place.rglob("*")))]
     for file in filter(Path.is_file, inside):
-        names = [part for part in file.parts if part not in (file.anchor, "..")]
+        path = file if len(file.parts) > 1 else file.absolute()
+        names = [part for part in path.parts if part not in (path.anchor, "..")]
         link = folder.joinpath(*names[-(depth if file.suffix == ".csv" else _PARTS) :])
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():

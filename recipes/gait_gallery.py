@@ -1,10 +1,11 @@
 """What a trained gait network is used for: enrol people with names, and say who a walk may be of."""
 
 import json
+import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,12 +25,14 @@ from torchlight.gallery import Gallery, Match, Threshold, read_gallery, write_ga
 from torchlight.launch import Trained
 from torchlight.task import Prediction
 
+logger = logging.getLogger(__name__)
+
 _UNKNOWN = "unknown"
 _SHOWN = 20  # answers on the screen; the file has all
 
 
 def enrol(trained: Trained[GaitRun]) -> None:
-    """Make the run's gallery: of the files asked for, else of the test split's gallery walks."""
+    """Make the run's gallery, or add to it: of the files asked for, else of the test split's gallery walks."""
     run = trained.config
     if (learned := trained.checkpoint.config["retrieval"]["false_alarms"]) != run.retrieval.false_alarms:
         raise ValueError(
@@ -39,25 +42,36 @@ def enrol(trained: Trained[GaitRun]) -> None:
     prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
     if not is_main():
         return barrier()
+    if run.enrol.name is not None:
+        if not run.enrol.walks:
+            raise ValueError("enrol.name: got it without walks, expected files of that person: --phase enrol FILE ...")
+        names = [run.enrol.name] * len(names)
+        ids = tuple(f"{run.enrol.name}/{walk}" for walk in prediction.sample_ids)
+        prediction = replace(prediction, sample_ids=ids)
     strangers = () if run.enrol.walks else run.enrol.leave_out
     if unknown := sorted(set(strangers) - set(names)):
         raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
     rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in strangers]
-    gallery = Gallery(
+    path = trained.run_dir.gallery
+    former = _gallery_in_use(trained, path) if run.enrol.add else None
+    new = Gallery(
         names=tuple(names[row] for row in rows),
         sample_id=tuple(prediction.sample_ids[row] for row in rows),
         embedding=prediction.outputs["embedding"].numpy()[rows],
         present=prediction.outputs["present"].numpy()[rows],
         distance=run.retrieval.distance,
         checkpoint_sha=trained.sha,
-        threshold=_threshold(trained, max(Counter(names[row] for row in rows).values(), default=1)),
         config=plain_config(run),
         facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
     )
-    write_gallery(trained.run_dir.gallery, gallery)
+    gallery = new if former is None else former.joined(new)
+    gallery = replace(gallery, threshold=_threshold(trained, max(Counter(gallery.names).values())))
+    if former is None and path.exists():
+        logger.warning("%s: replaced; enrol.add=true adds to what is there", path)
+    write_gallery(path, gallery)
     people = sorted(set(gallery.names))
     _say(
-        f"enrolled {len(people)} people ({some(people)}) by {len(rows)} walks in {trained.run_dir.gallery}; "
+        f"enrolled {len(people)} people ({some(people)}) by {len(gallery.names)} walks in {path}; "
         f"{_told(gallery.threshold)}{_otherwise(run, trained.checkpoint.config)}"
     )
     return barrier()
@@ -67,10 +81,7 @@ def identify(trained: Trained[GaitRun]) -> None:
     """Say who is seen in the files asked for, else in the test split's probes: the nearest people, or nobody known."""
     run = trained.config
     path = run.identify.gallery or trained.run_dir.gallery
-    gallery = read_gallery(path)
-    gallery.refuse_others(trained.sha, str(path))
-    if differs := _otherwise(run, gallery.config):
-        raise ValueError(f"{path}: got a gallery enrolled with other settings{differs}; enrol again (--phase enrol)")
+    gallery = _gallery_in_use(trained, path)
     prediction, names, is_probe = _walks(trained, run.identify.walks, "probes")
     if not is_main():
         return barrier()
@@ -93,6 +104,15 @@ def identify(trained: Trained[GaitRun]) -> None:
     if not run.identify.walks:
         _say(_summary(answers, [names[row] for row in rows], set(gallery.names)))
     return barrier()
+
+
+def _gallery_in_use(trained: Trained[GaitRun], path: Path) -> Gallery:
+    """A gallery made by these weights with these settings; any other is refused."""
+    gallery = read_gallery(path)
+    gallery.refuse_others(trained.sha, str(path))
+    if differs := _otherwise(trained.config, gallery.config):
+        raise ValueError(f"{path}: got a gallery enrolled with other settings{differs}; enrol again (--phase enrol)")
+    return gallery
 
 
 def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple[Prediction, list[str], np.ndarray]:

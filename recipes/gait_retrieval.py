@@ -63,10 +63,14 @@ class EnrolConfig(StrictConfig):
 
     Args:
         walks: files in the data set's layout, or a store; none enrols the gallery walks of the test split.
+        name: whose walks the files are, whatever their paths say.
+        add: to the gallery that is there, rather than in its place.
         leave_out: people of the test split who then stay strangers.
     """
 
     walks: tuple[Path, ...] = ()
+    name: str | None = None
+    add: bool = False
     leave_out: tuple[str, ...] = ()
 
 

@@ -148,6 +148,21 @@ def test_a_gallery_enrolled_otherwise_is_refused_and_has_no_threshold(cache: Pat
     assert "gallery enrolled with other settings (data.heading: 'walk' now, 'none' then; model.embedding" in line
 
 
+def test_people_are_enrolled_one_after_the_other_by_name(cache: Path, run: Path, tmp_path: Path) -> None:
+    folder = copy_of(run, tmp_path / "copy")
+    for person, words in ((8, ()), (12, ("enrol.add=true",))):
+        done = gait(
+            cache, folder, "--phase", "enrol", *recordings(cache, person)[:2], f"enrol.name=no {person}", *words
+        )
+        assert done.returncode == 0, done.stderr
+        assert ("replaced; enrol.add=true" in done.stderr) == (person == 8)
+    gallery = read_gallery(folder / "gallery.npz")
+    assert gallery.names == ("no 8", "no 8", "no 12", "no 12")
+    assert gallery.threshold.walks == 2
+    done = gait(cache, folder, "--phase", "identify", recordings(cache, 12)[0])
+    assert json.loads((folder / "identified.jsonl").read_text())["answer"] == "no 12"
+
+
 def test_the_threshold_is_that_of_as_many_walks_as_are_enrolled(cache: Path, run: Path, tmp_path: Path) -> None:
     folder = copy_of(run, tmp_path / "copy")
     few = read_gallery(folder / "gallery.npz").threshold

@@ -6,7 +6,7 @@ The file says which weights made the embeddings; embeddings of other weights mea
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +122,16 @@ class Gallery:
     def is_stranger(self, nearest: Sequence[Match]) -> bool | None:
         """Whether the nearest is too far to be a match; None where no threshold says so."""
         return None if self.threshold is None else not nearest or nearest[0].distance > self.threshold.distance
+
+    def joined(self, other: "Gallery") -> "Gallery":
+        """With the samples of another one behind its own; ValueError where a sample is in both."""
+        return replace(
+            self,
+            names=self.names + other.names,
+            sample_id=self.sample_id + other.sample_id,
+            embedding=np.concatenate([self.embedding, other.embedding]),
+            present=np.concatenate([self.present, other.present]),
+        )
 
     def refuse_others(self, checkpoint_sha: str, where: str) -> None:
         """A ValueError where other weights made this gallery."""

@@ -57,7 +57,7 @@ def complete(source: RawSource, places: Sequence[Path], items: Sequence[RawItem]
     """The source with the identities, cameras, conditions and skeleton that are there."""
     named = [fields for fields in (fields_of(item.name) for item in items) if fields[0]]
     identities, cameras, conditions = (tuple(sorted({fields[column] for fields in named})) for column in range(3))
-    skeleton, units = _first_skeleton(items)
+    skeleton, units = _first_skeleton(items, source.dataset.skeleton)
     facts = replace(source.dataset, class_names=identities, skeleton=skeleton, units=units)
     return replace(source, dataset=facts, read=partial(read, skeleton, (identities, cameras, conditions)))
 
@@ -99,6 +99,8 @@ def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, n
         raise ValueError(f"{name}: got columns {unknown or columns[:3]}, expected frame and joints of {skeleton.name}")
     try:
         rows = [[float(cell or "nan") for cell in line.split(",")] for line in lines if line.strip()]
+        if wrong := {len(row) for row in rows} - {len(columns)}:
+            raise ValueError(f"a row of {wrong.pop()} cells")
         table = np.array(rows, dtype=np.float64).reshape(-1, len(columns))
         if not (np.abs(table[:, 0]) < _FRAMES).all() or (table[:, 0] % 1).any():
             raise ValueError("no whole frame number")
@@ -127,8 +129,8 @@ def _is_of(column: str, skeleton: Skeleton) -> bool:
     return cell is not None and cell[1] in skeleton.joints and (cell[2] == "conf" or cell[2] in axes)
 
 
-def _first_skeleton(items: Sequence[RawItem]) -> tuple[Skeleton, str]:
-    """The skeleton that the first readable file shows, and the units that follow."""
+def _first_skeleton(items: Sequence[RawItem], likely: Skeleton) -> tuple[Skeleton, str]:
+    """The skeleton that the first readable file shows, the likely one where it may be, and the units that follow."""
     for item in items:
         try:
             content = item.content()
@@ -143,7 +145,8 @@ def _first_skeleton(items: Sequence[RawItem]) -> tuple[Skeleton, str]:
                 return skeleton, "pixels"
             continue
         columns = content.split(b"\n", 1)[0].decode("utf-8", "replace").split(",")[1:]
-        fitting = [s for s in SKELETONS.values() if columns and all(_is_of(c.strip(), s) for c in columns)]
+        skeletons = (likely, *SKELETONS.values())
+        fitting = [s for s in skeletons if columns and all(_is_of(c.strip(), s) for c in columns)]
         # A flat skeleton never fits columns with z; a spatial one fits columns without.
         flat = not any(column.strip().endswith("_z") for column in columns)
         for skeleton in fitting:

@@ -5,6 +5,7 @@ import pytest
 
 from feeders.gait3d import PROBE
 from feeders.prepare import prepare
+from feeders.skeleton import OPENPOSE18
 from feeders.store import Store
 from feeders.walk_files import store_of_files
 from tests.feeders.gait_files import write_gait3d, write_kinect
@@ -49,6 +50,40 @@ def test_own_files_are_named_as_deep_as_those_of_their_store(tmp_path: Path, nam
     prepare("walkers", tmp_path / "my/walks", tmp_path / "store")
     walks = store_of_files("walkers", [file.parent], tmp_path / "new", Store(tmp_path / "store"))
     assert (walks.index.sample_id.tolist(), walks.header.class_names) == ([name], ("ann",))
+
+
+def test_a_file_without_a_folder_is_in_the_one_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann/3.csv").write_text("frame,nose_x,nose_y\n0,1,2\n")
+    monkeypatch.chdir(tmp_path / "ann")
+    walks = store_of_files("walkers", [Path("3.csv")], tmp_path / "new")
+    assert walks.index.sample_id[0].endswith("/ann/3")
+
+
+def test_a_walk_without_anybody_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, line in {"ann/1": "0,1,2", "ann/2": "0,,"}.items():
+        file = tmp_path / f"{name}.csv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"frame,nose_x,nose_y\n{line}\n")
+    walks = store_of_files("walkers", [tmp_path / "ann"], tmp_path / "new")
+    assert (len(walks), walks.index.sample_id[0].endswith("ann/1")) == (1, True)
+    assert "ann/2" in caplog.text
+    with pytest.raises(ValueError, match="nobody is seen"):
+        store_of_files("walkers", [tmp_path / "ann/2.csv"], tmp_path / "none")
+
+
+def test_columns_that_fit_two_skeletons_are_those_of_the_store(tmp_path: Path) -> None:
+    joints = [joint for joint in OPENPOSE18.joints if joint != "neck"]
+    for person, named in {"ann": OPENPOSE18.joints, "bob": joints}.items():
+        file = tmp_path / "raw" / person / "1.csv"
+        file.parent.mkdir(parents=True)
+        columns = [f"{joint}_{axis}" for joint in named for axis in "xy"]
+        file.write_text("\n".join([",".join(["frame", *columns]), ",".join(map(str, range(len(columns) + 1)))]))
+    prepare("walkers", tmp_path / "raw", tmp_path / "store")
+    like = Store(tmp_path / "store")
+    assert like.header.skeleton == "OPENPOSE18"
+    walks = store_of_files("walkers", [tmp_path / "raw/bob"], tmp_path / "new", like)
+    assert walks.header.skeleton == "OPENPOSE18"
 
 
 @pytest.mark.parametrize(
