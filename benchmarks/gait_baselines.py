@@ -16,7 +16,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.measure import RESULTS, environment
-from feeders.gait_protocols import protocols_of, walks_of
+from feeders.gait.protocols import protocols_of, walks_of
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
 from feeders.store import Store

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from feeders.gait_loading import gait_data_set
+from feeders.gait.loading import gait_data_set
 from feeders.skeleton import skeleton_named
 from model.tasks.gait_retrieval import GaitRetrievalTask
 from model.tasks.reconstruction import ReconstructionTask

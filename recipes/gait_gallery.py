@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from feeders.gait_loading import EvaluationWalks, GaitPipeline, own_store
+from feeders.gait.loading import EvaluationWalks, GaitPipeline, own_store
+from feeders.gait.walk_files import store_of_files
 from feeders.skeleton import skeleton_named
-from feeders.walk_files import store_of_files
 from recipes.gait_retrieval import GaitRun, asked
 from torchlight.arrays import some
 from torchlight.atomic import write_atomically

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from feeders.gait_loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
-from feeders.gait_protocols import GREW_ANSWERS, enrolled_each, grew_official, grew_submission, protocols_of, walks_of
+from feeders.gait.loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
+from feeders.gait.protocols import GREW_ANSWERS, enrolled_each, grew_official, grew_submission, protocols_of, walks_of
 from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder

@@ -8,8 +8,8 @@ import torch
 from feeders.batch import SkeletonBatch
 from feeders.casia_b import CASIA_B
 from feeders.dataset import DataSet
+from feeders.gait.loading import gait_data_set
 from feeders.gait3d import GAIT3D
-from feeders.gait_loading import gait_data_set
 from feeders.grew import GREW
 from feeders.kinect_gait import KINECT_GAIT
 from feeders.oumvlp_pose import OUMVLP_POSE

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from feeders.gait_loading import GaitDataConfig
+from feeders.gait.loading import GaitDataConfig
 from feeders.kinect_gait import KINECT_GAIT
 from feeders.skeleton import COCO17, KINECT20, Skeleton
 from feeders.ucla import UCLA

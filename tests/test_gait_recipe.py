@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from feeders.gait_loading import GaitDataConfig
-from feeders.gait_splits import ViewFilter
+from feeders.gait.loading import GaitDataConfig
+from feeders.gait.splits import ViewFilter
 from feeders.prepare import prepare
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.gait_net import GaitNetConfig

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-import feeders.gait_loading
+import feeders.gait.loading
 from feeders.batch import SkeletonBatch
-from feeders.gait_loading import GaitDataConfig, build_gait_loaders
-from feeders.gait_splits import ViewFilter, gait_splits
+from feeders.gait.loading import GaitDataConfig, build_gait_loaders
+from feeders.gait.splits import ViewFilter, gait_splits
 from feeders.kinect_gait import KINECT_GAIT
 from feeders.prepare import prepare
 from feeders.store import Recording, Store, StoreWriter, Track
@@ -120,10 +120,10 @@ def test_workers_change_nothing_nor_does_starting_in_the_middle() -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_training_and_tests_without_repeats(world: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeders.gait_loading, "world_size", lambda: world)
+    monkeypatch.setattr(feeders.gait.loading, "world_size", lambda: world)
     trained, tested, lengths = [], [], set()
     for number in range(world):
-        monkeypatch.setattr(feeders.gait_loading, "rank", lambda number=number: number)
+        monkeypatch.setattr(feeders.gait.loading, "rank", lambda number=number: number)
         loaders = build(repeat=6)
         batches = [batch.sample_id for batch in loaders.train.epoch(0)]
         lengths.add(len(batches))
@@ -136,8 +136,8 @@ def test_processes_share_training_and_tests_without_repeats(world: int, monkeypa
 
 
 def build_alone(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    monkeypatch.setattr(feeders.gait_loading, "world_size", lambda: 1)
-    monkeypatch.setattr(feeders.gait_loading, "rank", lambda: 0)
+    monkeypatch.setattr(feeders.gait.loading, "world_size", lambda: 1)
+    monkeypatch.setattr(feeders.gait.loading, "rank", lambda: 0)
     return [batch.sample_id for batch in build(repeat=6).train.epoch(0)]
 
 
@@ -219,7 +219,7 @@ VIEWS = {1: [0], 2: [0, 1, 2, 3], 3: [1, 2], 4: [0, 1, 2, 3, 4, 5, 6, 7], 8: [0,
 def splits_of(tmp_path: Path, views: ViewFilter, validation: tuple[int, ...] = ()) -> tuple[Store, dict, dict]:
     store = write_views(tmp_path / "views", VIEWS)
     facts = GaitDataConfig(dataset="store", root=tmp_path / "views", test_people=("p8", "p9"))
-    protocol = feeders.gait_loading.gait_data_set(facts).protocol(None)
+    protocol = feeders.gait.loading.gait_data_set(facts).protocol(None)
     splits = gait_splits(store.index, protocol, validation, views)
     return store, dict(splits.clips), dict(splits.left_out)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feeders import casia_b, gait3d, grew, oumvlp_pose
-from feeders.gait_protocols import (
+from feeders.gait.protocols import (
     casia_b_protocols,
     enrolled_each,
     gait3d_protocols,

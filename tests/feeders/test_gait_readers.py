@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from feeders import gait3d, grew
+from feeders.gait.walk_files import store_of_files
 from feeders.gait3d import GAIT3D
 from feeders.grew import GREW, PROBE_LABEL
 from feeders.oumvlp_pose import OUMVLP_POSE
@@ -18,7 +19,6 @@ from feeders.prepare.detections import CLIPPED, GAPS, SEVERAL
 from feeders.prepare.kinect_gait import _JOINTS
 from feeders.skeleton import COCO17, KINECT20, OPENPOSE18, Skeleton
 from feeders.store import Clip, Store
-from feeders.walk_files import store_of_files
 from tests.feeders.gait_files import (
     cells,
     person,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from feeders.batch import SkeletonBatch, mirrored
-from feeders.gait_transforms import bone_angle, face_ahead, gait_inputs, normalise_walk
+from feeders.gait.transforms import bone_angle, face_ahead, gait_inputs, normalise_walk
 from feeders.modality import to_modality
 from feeders.skeleton import COCO17, KINECT20, OPENPOSE18, Skeleton
 from feeders.transforms import rotation_matrices, transform

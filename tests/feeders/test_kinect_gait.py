@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.gait_baselines import embeddings, ranks, statistics
-from feeders.gait_loading import GaitDataConfig, build_gait_loaders
+from feeders.gait.loading import GaitDataConfig, build_gait_loaders
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.prepare import Report, prepare
 from feeders.store import Store

@@ -3,11 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feeders.gait.walk_files import store_of_files
 from feeders.gait3d import PROBE
 from feeders.prepare import prepare
 from feeders.skeleton import OPENPOSE18
 from feeders.store import Store
-from feeders.walk_files import store_of_files
 from tests.feeders.gait_files import write_gait3d, write_kinect
 
 

@@ -3,8 +3,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from feeders.gait.walk_time import drawn_window, extents, middle_window, seen_frames, whole_walk
 from feeders.store import Recording, Store, Track
-from feeders.walk_time import drawn_window, extents, middle_window, seen_frames, whole_walk
 
 SEEN = [np.arange(100), np.array([0, 1, 2, 50, 51, 52, 53]), np.arange(5)]
 SEEDS = np.array([5, 6, 7])

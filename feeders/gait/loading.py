@@ -21,9 +21,10 @@ from feeders.batch_loader import BatchLoader
 from feeders.casia_b import CASIA_B
 from feeders.dataset import DataSet, Protocol, usual_validation
 from feeders.demo_gait import demo_walkers
+from feeders.gait.splits import ViewFilter, gait_splits
+from feeders.gait.transforms import Heading, Input, NormaliseWalk, face_ahead, gait_inputs, normalise_walk
+from feeders.gait.walk_time import Gaps, Window, drawn_window, extents, middle_window, seen_frames, whole_walk
 from feeders.gait3d import GAIT3D
-from feeders.gait_splits import ViewFilter, gait_splits
-from feeders.gait_transforms import Heading, Input, NormaliseWalk, face_ahead, gait_inputs, normalise_walk
 from feeders.grew import GREW
 from feeders.kinect_gait import KINECT_GAIT
 from feeders.locate import data_folder, open_store
@@ -34,7 +35,6 @@ from feeders.skeleton import Skeleton, skeleton_named
 from feeders.store import Store
 from feeders.synthetic_walkers import WalkersConfig
 from feeders.transforms import AugmentConfig, augment
-from feeders.walk_time import Gaps, Window, drawn_window, extents, middle_window, seen_frames, whole_walk
 from torchlight.config import StrictConfig
 from torchlight.distributed import rank, world_size
 from torchlight.seed import sample_seed
@@ -66,9 +66,9 @@ class GaitDataConfig(StrictConfig):
         frames: T of a training batch, in source frames at speed 1.
         evaluation_frames: T of an evaluation batch, the middle of each walk; ``all`` shows whole walks, masked up to
             the next multiple of ``frames``, and longer ones in smaller batches.
-        gaps: see `feeders.walk_time`.
+        gaps: see `feeders.gait.walk_time`.
         speed: how much faster a training walk is shown, drawn between these.
-        normalise_walk, heading: see `feeders.gait_transforms`; before ``augment``, whose noise and scale are in the
+        normalise_walk, heading: see `feeders.gait.transforms`; before ``augment``, whose noise and scale are in the
             units that they leave.
         heading_window: frames, an odd number, that the heading of a frame is the mean of.
         repeat: passes over the people in one epoch, times what shows as many walks as there are.
