@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -19,6 +20,10 @@ class BatchLoader(ABC):
 
     def __init__(self, workers: int) -> None:
         self._worker_count = workers
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader goes to its workers, not they with it.
+        return {name: value for name, value in vars(self).items() if name not in ("_places", "_workers")}
 
     @abstractmethod
     def __len__(self) -> int:

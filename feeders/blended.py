@@ -82,7 +82,8 @@ def _compiled() -> Callable[..., None] | None:
     """The compiled way where numba is installed; imported on first use, as it takes long."""
     try:
         from feeders.resample_scan import blend
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # RuntimeError: numba finds no folder to keep what it compiles in.
         logger.debug("clips are read and moved in steps: %s; pip install numba does it in one", error)
         return None
     compiled: Callable[..., None] = blend

@@ -181,6 +181,14 @@ class Pipeline:
     data: ActionDataConfig
     bodies: int
 
+    def __post_init__(self) -> None:
+        # Once, as the compiled reader takes the skeleton's joints for the store's without looking.
+        shape, expected = self.store.arrays()[0].shape[1:], (len(self.skeleton.joints), self.skeleton.coordinates)
+        if shape != expected:
+            raise ValueError(
+                f"{self.store.folder}: got poses of shape {shape}, expected {expected} for {self.skeleton.name}"
+            )
+
     def batch(self, samples: np.ndarray, seeds: np.ndarray | None) -> SkeletonBatch:
         """One batch; without seeds nothing is drawn and nothing augmented.
 
@@ -223,7 +231,7 @@ class Pipeline:
     ) -> SkeletonBatch:
         """Clips move in units of ``image`` or ``body``; ``min_max`` stretches what was moved."""
         if self.data.normalise == "min_max":
-            return resample(min_max(self._move(batch, seeds)), grid)
+            return resample(min_max(self._move(batch, seeds, self.store.index.frames[samples])), grid)
         if self.data.normalise == "image":
             index = self.store.index
             size = torch.from_numpy(np.stack([index.width[samples], index.height[samples]], axis=1))
@@ -236,9 +244,9 @@ class Pipeline:
         data = self.data
         return to_modality(batch, self.skeleton, data.modality, data.hops, data.bone_root)
 
-    def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None) -> SkeletonBatch:
+    def _move(self, batch: SkeletonBatch, seeds: np.ndarray | None, lengths: np.ndarray | None = None) -> SkeletonBatch:
         batch = align(centre(batch, self.skeleton.origin, self.data.centre), self.skeleton, self.data.align)
-        return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds)
+        return batch if seeds is None else augment(batch, self.data.augment, self.skeleton, seeds, lengths)
 
 
 class ClipLoader(BatchLoader):

@@ -56,11 +56,14 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig | 
         usual = usual_store(facts, data_folder())
         folder = usual if is_store(usual) else data_folder() / facts.root
     store = Store(folder if is_store(folder) else _prepared(facts, folder))
-    if store.header.dataset != facts.name or store.header.class_names != facts.class_names:
+    header = store.header
+    if header.dataset != facts.name or header.class_names != facts.class_names:
         raise ValueError(
-            f"data.root: got {folder}, a store of {store.header.dataset} with {len(store.header.class_names)} classes, "
+            f"data.root: got {folder}, a store of {header.dataset} with {len(header.class_names)} classes, "
             f"expected {facts.name} with {len(facts.class_names)}; set data.dataset or data.root"
         )
+    if header.skeleton != facts.skeleton.name:
+        raise ValueError(f"data.root: got {folder}, a store of {header.skeleton}, expected {facts.skeleton.name}")
     return store
 
 
@@ -68,7 +71,9 @@ def _prepared(facts: DataSet, raw: Path) -> Path:
     source = raw_source(facts.name)
     try:
         source, found = discover(source, [raw])
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if error.errno is not None:
+            raise  # One file among others, which a link promises.
         raise FileNotFoundError(
             f"data.root: got nothing to read at {raw}, expected a store or {source.layout}; "
             "point data.root or the environment variable PARTCLIP_DATA at it. "

@@ -8,9 +8,10 @@ part scheme names, for every part, its joints and the regions of the prompt file
 share limb roots between torso and limb, as GAP and BPI do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,13 @@ class Skeleton:
         """Itself: nothing in it can change, and the proxies that see to that cannot be copied."""
         return self
 
+    def __reduce__(self) -> tuple[Callable[..., "Skeleton"], tuple[Any, ...]]:
+        """Pickled by its name; one that is not of `SKELETONS` by what it is made of, as proxies cannot be pickled."""
+        if SKELETONS.get(self.name) is self:
+            return skeleton_named, (self.name,)
+        schemes = {scheme: dict(parts) for scheme, parts in self.schemes.items()}
+        return _from_fields, ({**vars(self), "schemes": schemes},)
+
     @property
     def root(self) -> int:
         """The joint that is its own parent."""
@@ -73,6 +81,11 @@ class Skeleton:
         for row, part in enumerate(parts.values()):
             member_PV[row, list(part.joints)] = 1.0
         return member_PV
+
+
+def _from_fields(fields: Mapping[str, Any]) -> Skeleton:
+    schemes = {scheme: MappingProxyType(parts) for scheme, parts in fields["schemes"].items()}
+    return Skeleton(**{**fields, "schemes": MappingProxyType(schemes)})
 
 
 _TREE_NTU25 = {

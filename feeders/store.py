@@ -10,6 +10,8 @@ import os
 import shutil
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +19,14 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
+from tokenize import TokenError
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
 from typing_extensions import Self
 
+from feeders.skeleton import SKELETONS
 from torchlight.digest import file_sha256
 
 FORMAT_VERSION = 2
@@ -30,6 +34,7 @@ FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 # So many small blocks of an index wait before they are joined: each costs a kilobyte or two beside its clips.
 _BLOCKS = 2048
+_LARGEST = np.finfo(np.float32).max
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
 
 
@@ -214,7 +219,7 @@ class StoreWriter:
 
     Args:
         folder: must not exist yet.
-        joints, coordinates: V and C, to which every clip is held.
+        joints, coordinates: V and C, to which every clip is held; those of the skeleton, where it is one of ours.
     """
 
     def __init__(
@@ -231,8 +236,9 @@ class StoreWriter:
     ) -> None:
         if folder.exists():
             raise ValueError(f"store: got {folder}, which exists, expected a new folder; remove it or name another")
+        _check_skeleton(f"store: {folder}", skeleton, (joints, coordinates))
         self._folder, self._shape = folder, (joints, coordinates)
-        self._facts = {
+        self._facts: dict[str, Any] = {
             "dataset": dataset,
             "skeleton": skeleton,
             "units": units,
@@ -256,7 +262,7 @@ class StoreWriter:
 
     def add(self, recording: Recording) -> None:
         """Append a clip; ValueError names the clip and what is wrong with it."""
-        check(recording, *self._shape)
+        check(recording, *self._shape, len(self._facts["class_names"]))
         self.append(encode([recording]))
 
     def append(self, block: Block) -> None:
@@ -377,20 +383,29 @@ class Store:
 
     @cached_property
     def index(self) -> StoreIndex:
-        """The table of clips."""
+        """The table of clips; ValueError where a reader of it could go wrong."""
         path = self.folder / _INDEX
         try:
             with np.load(path, allow_pickle=False) as content:
                 index = StoreIndex.of(content)
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path}: got {error!r}, expected the index of a store; prepare it again") from error
         if len(index) != self.header.samples or int(index.segments[:, 2].sum()) != len(self._poses):
             raise ValueError(f"{path}: got an index that does not fit {_HEADER} and {_POSES}; prepare it again")
+        if faults := list(_index_faults(index, len(self.header.class_names))):
+            raise ValueError(f"{path}: got {'; '.join(faults)}; prepare it again")
         return index
 
     @cached_property
     def _poses(self) -> np.ndarray:
-        return _open_array(self.folder / _POSES)
+        path = self.folder / _POSES
+        poses = _open_array(path)
+        if poses.dtype != np.float32 or poses.ndim != 3 or not poses.flags.c_contiguous:
+            raise ValueError(
+                f"{path}: got {poses.dtype} {poses.shape}, expected float32 (rows, V, C); prepare it again"
+            )
+        _check_skeleton(str(path), self.header.skeleton, poses.shape[1:])
+        return poses
 
     @cached_property
     def _weights(self) -> np.ndarray | None:
@@ -510,31 +525,91 @@ def _mixed_weights(sample_id: str, has_weights: bool, first: str) -> ValueError:
     return ValueError(f"{sample_id}: got {found}, expected the same in every clip, as in {first}")
 
 
-def check(recording: Recording, joints: int, coordinates: int) -> None:
+def check(recording: Recording, joints: int, coordinates: int, classes: int) -> None:
     """Hold a clip to what every reader of a store of V ``joints`` and C ``coordinates`` relies on; ValueError."""
-    name, shape = recording.sample_id, (joints, coordinates)
+    name = recording.sample_id
     if recording.frames < 1 or not recording.bodies:
         raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
     if recording.frames >= 1 << 24 or len(recording.bodies) > 16:
         raise ValueError(
             f"{name}: got {recording.frames} frames, {len(recording.bodies)} bodies; expected at most 2**24 and 16"
         )
+    if not 0 <= recording.label < classes:
+        raise ValueError(f"{name}: got label {recording.label}, expected 0 to {classes - 1}, the place of a class name")
     for body in recording.bodies:
-        if body.joints.ndim != 3 or body.joints.shape[1:] != shape:
-            raise ValueError(
-                f"{name}: got joints of shape {body.joints.shape}, expected (frames, {shape[0]}, {shape[1]})"
-            )
-        if not np.isfinite(body.joints).all():
-            raise ValueError(f"{name}: got NaN or infinite coordinates, expected finite numbers")
-        frames = body.frames
-        is_rising = len(frames) == len(body.joints) > 0 and bool((frames[1:] > frames[:-1]).all())
-        if not is_rising or frames[0] < 0 or frames[-1] >= recording.frames:
-            raise ValueError(f"{name}: got body frames {frames}, expected rising numbers below {recording.frames}")
-        weight = body.joint_weight
-        if (weight is None) != (recording.bodies[0].joint_weight is None):
+        if (body.joint_weight is None) != (recording.bodies[0].joint_weight is None):
             raise ValueError(f"{name}: got joint_weight of some bodies, expected it of all or none")
-        if weight is not None and weight.shape != body.joints.shape[:2]:
-            raise ValueError(f"{name}: got joint_weight {weight.shape}, expected {body.joints.shape[:2]}")
+        _check_body(name, body, recording.frames, (joints, coordinates))
+
+
+def _check_body(name: str, body: Track, length: int, shape: tuple[int, int]) -> None:
+    """Hold a body of a clip of so many frames to what `check` asks for."""
+    if body.joints.ndim != 3 or body.joints.shape[1:] != shape:
+        raise ValueError(f"{name}: got joints of shape {body.joints.shape}, expected (frames, {shape[0]}, {shape[1]})")
+    # Kept as float32, where a larger float64 is infinite.
+    if not (np.abs(body.joints) <= _LARGEST).all():
+        raise ValueError(f"{name}: got NaN, infinite or huge coordinates, expected numbers that float32 holds")
+    frames, weight = body.frames, body.joint_weight
+    is_rising = len(frames) == len(body.joints) > 0 and bool((frames[1:] > frames[:-1]).all())
+    if not is_rising or frames[0] < 0 or frames[-1] >= length:
+        raise ValueError(f"{name}: got body frames {frames}, expected rising numbers below {length}")
+    if weight is not None and weight.shape != body.joints.shape[:2]:
+        raise ValueError(f"{name}: got joint_weight {weight.shape}, expected {body.joints.shape[:2]}")
+    if weight is not None and not ((weight >= 0.0) & (weight <= 1.0)).all():
+        raise ValueError(f"{name}: got joint_weight {weight.min()} to {weight.max()}, expected 0 to 1")
+
+
+def _check_skeleton(where: str, name: str, shape: tuple[int, ...]) -> None:
+    """Poses of a skeleton that is one of ours have its joints and coordinates: compiled readers go by them."""
+    skeleton = SKELETONS.get(name)
+    if skeleton is not None and shape != (len(skeleton.joints), skeleton.coordinates):
+        expected = (len(skeleton.joints), skeleton.coordinates)
+        raise ValueError(f"{where}: got poses of shape {shape}, expected {expected} for {name}")
+
+
+def _index_faults(index: StoreIndex, classes: int) -> Iterator[str]:
+    """What is wrong with a table of clips in itself; compiled readers go by it without looking."""
+    clips = len(index)
+    for name, column in vars(index).items():
+        if name != "segments" and len(column) != clips:
+            yield f"{len(column)} rows of {name}, expected {clips}"
+            return
+    per_clip = np.diff(index.segment_end, prepend=0)
+    if (per_clip < 1).any() or index.segment_end[-1] != len(index.segments):
+        yield f"segment_end that does not cut {len(index.segments)} segments into {clips} clips"
+        return
+    clip = np.repeat(np.arange(clips), per_clip)
+    body, first, count = index.segments.T
+    follows = (np.diff(clip) == 0) & (np.diff(body) == 0)
+    starts = np.concatenate([[True], np.diff(clip) != 0])
+    # Readers search the segments, so these have to rise: clip by clip, body by body, frame by frame.
+    steps_wrongly = np.concatenate([[False], (np.diff(clip) == 0) & ~np.isin(np.diff(body), (0, 1))])
+    overlaps = np.concatenate([[False], follows & (first[1:] < (first + count)[:-1])])
+    last_body = np.maximum.reduceat(body, np.flatnonzero(starts))
+    wrong = {
+        "a name that another clip has": _is_taken(index.sample_id),
+        f"a label outside 0 to {classes - 1}": (index.label < 0) | (index.label >= classes),
+        "another number of bodies than its segments": index.bodies != last_body + 1,
+        "segments outside its frames": _any_of(clip, (first < 0) | (count < 1) | (first > index.frames[clip] - count)),
+        "segments out of order": _any_of(clip, steps_wrongly | overlaps | (starts & (body != 0))),
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong.any():
+            names = ", ".join(index.sample_id[is_wrong][:3].tolist())
+            yield f"{what} in {int(is_wrong.sum())} clips, as {names}"
+
+
+def _is_taken(names: np.ndarray) -> np.ndarray:
+    """Which names stand there twice; in order, as preparing writes them, they are soon told apart."""
+    if (names[1:] > names[:-1]).all():
+        return np.zeros(len(names), dtype=np.bool_)
+    _, place, times = np.unique(names, return_inverse=True, return_counts=True)
+    return np.asarray(times[place] > 1)
+
+
+def _any_of(clip: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
+    """Which clips have a wrong segment."""
+    return np.bincount(clip, weights=is_wrong) > 0
 
 
 def _array_header(shape: tuple[int, ...]) -> bytes:
@@ -547,5 +622,6 @@ def _open_array(path: Path) -> np.ndarray:
     """A memory-mapped array as a plain ndarray view, whose indexing is several times faster than memmap's."""
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError) as error:
+    # numpy reads a header as Python's.
+    except (ValueError, OSError, SyntaxError, TokenError) as error:
         raise ValueError(f"{path}: got {error!r}, expected an array of a store; prepare it again") from error

@@ -55,8 +55,19 @@ class AugmentConfig(StrictConfig):
         return bool(self.bones or self.noise or self.joint_mask or self.part_mask)
 
 
-def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> SkeletonBatch:
-    """Stretch bones, move, add noise, hide: each where asked, in this order. ``seeds``: (N,) uint64."""
+def augment(
+    batch: SkeletonBatch,
+    settings: AugmentConfig,
+    skeleton: Skeleton,
+    seeds: np.ndarray,
+    lengths: np.ndarray | None = None,
+) -> SkeletonBatch:
+    """Stretch bones, move, add noise, hide: each where asked, in this order.
+
+    Shapes:
+        seeds: (N,) uint64
+        lengths: (N,) frames of each clip, where they are padded to those of the longest in the batch
+    """
     if skeleton.coordinates == 2 and any(settings.rotation[:2]):
         raise ValueError(
             f"data.augment.rotation: got {settings.rotation} for {skeleton.name}, expected 0 about x and y: "
@@ -66,9 +77,8 @@ def augment(batch: SkeletonBatch, settings: AugmentConfig, skeleton: Skeleton, s
         batch = stretch(batch, skeleton, _floats(settings.bones * normal(seeds, "bones", len(skeleton.joints))))
     batch = move(batch, skeleton, drawn_moves(settings, seeds))
     if settings.noise:
-        pose = batch.pose
-        drawn = _floats(normal(seeds, "noise", pose[0].numel())).reshape(pose.shape)
-        batch = replace(batch, pose=pose + settings.noise * drawn * _seen(batch))
+        drawn = _drawn_noise(batch.pose, seeds, lengths)
+        batch = replace(batch, pose=batch.pose + settings.noise * drawn * _seen(batch))
     if settings.joint_mask:
         joints = batch.pose.shape[3]
         batch = hide(batch, _flags(uniform(seeds, "joint mask", joints) < settings.joint_mask))
@@ -262,6 +272,18 @@ def min_max(batch: SkeletonBatch) -> SkeletonBatch:
     is_flat = ~(extent > 0)
     pose = (batch.pose - low) / extent.masked_fill(is_flat, 1.0) * 2.0 - 1.0
     return replace(batch, pose=pose.masked_fill(is_flat | ~is_seen, 0.0))
+
+
+def _drawn_noise(pose: Tensor, seeds: np.ndarray, lengths: np.ndarray | None) -> Tensor:
+    """Standard normal numbers, as many for a clip as it has frames of its own: padding draws nothing."""
+    if lengths is None:
+        return _floats(normal(seeds, "noise", pose[0].numel())).reshape(pose.shape)
+    drawn = torch.zeros_like(pose)
+    for length in np.unique(lengths).tolist():
+        rows = _flags(lengths == length)
+        own = pose[rows, :, :length]
+        drawn[rows, :, :length] = _floats(normal(seeds[lengths == length], "noise", own[0].numel())).reshape(own.shape)
+    return drawn
 
 
 def _drawn_part(settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> Tensor:

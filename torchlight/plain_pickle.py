@@ -5,7 +5,9 @@ unpickling has ended, from checked dtype, shape and bytes, so no object with beh
 """
 
 import math
+import os
 import pickle
+import pickletools
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,12 +32,30 @@ def load_plain_pickle(path: Path) -> Any:
 def read_plain_pickle(stream: BinaryIO, where: object) -> Any:
     """As `load_plain_pickle`, from an open file; ``where`` names it in errors."""
     try:
+        _check_memo(stream)
         return _plain(_PlainUnpickler(stream, encoding="latin1").load(), {}, MAX_DEPTH)
     except (pickle.UnpicklingError, ValueError) as error:
         reason = str(error)
     except (ArithmeticError, AttributeError, EOFError, ImportError, LookupError, MemoryError, TypeError) as error:
         reason = f"got a damaged pickle ({error}), expected plain values and numpy arrays"
     raise ValueError(f"{where}: {' '.join(reason.split())}")
+
+
+def _check_memo(stream: BinaryIO) -> None:
+    """Unpickling makes room for every place up to one that a value is kept at: gigabytes, by nine bytes of a file."""
+    start = stream.tell()
+    size = stream.seek(0, os.SEEK_END) - start
+    stream.seek(start)
+    try:
+        kept = (place for code, place, _ in pickletools.genops(stream) if code.name in ("PUT", "LONG_BINPUT"))
+        last = max((place for place in kept if place is not None), default=0)
+    except ValueError as error:
+        raise pickle.UnpicklingError(f"got a truncated or damaged pickle ({error}), expected a whole one") from error
+    if last > size:
+        raise pickle.UnpicklingError(
+            f"got a value kept at place {last} of a pickle of {size} bytes, expected a whole one"
+        )
+    stream.seek(start)
 
 
 class _Dtype:

@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(file: Path, out: Path, class_names: Path | None) -> str:
-    lines = [] if class_names is None else class_names.read_text(encoding="utf-8").splitlines()
+    lines = [] if class_names is None else class_names.read_text(encoding="utf-8-sig").splitlines()
     names = [line.strip() for line in lines if line.strip()] or None
     if file.is_dir():
         if names is None:

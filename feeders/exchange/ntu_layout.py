@@ -1,5 +1,6 @@
 """A data set of your own in NTU's raw layout: ``SsssCcccPpppRrrrAaaa.skeleton`` files, and the names of the actions."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,9 +24,11 @@ def import_ntu_layout(raw: Path, out: Path, class_names: Sequence[str], jobs: in
     if out.name in DATASETS:
         raise ValueError(f"--out: got {out}, expected a folder named for your data, and not as one of {DATASETS}")
     facts = DataSet(out.name, NTU25, tuple(class_names), protocols={}, root="", bodies=2)
+    digest = hashlib.sha256("\n".join(class_names).encode()).hexdigest()[:12]
     source = replace(
         ntu_source("demo"),
         dataset=facts,
+        cleaning=f"default, class names {digest}",
         read=partial(read, len(class_names), "default", False),
         layout="a folder or zip of SsssCcccPpppRrrrAaaa.skeleton files, subfolders allowed",
     )

@@ -66,7 +66,8 @@ def import_pyskl(file: Path, out: Path) -> ImportReport:
 def _content(content: Any, file: Path) -> tuple[list[dict[str, Any]], Mapping[str, list[str]]]:
     match content:
         case {"split": dict() as lists, "annotations": [dict(), *_] as annotations}:
-            if all(isinstance(annotation, dict) for annotation in annotations):
+            are_lists = all(isinstance(name, str) and isinstance(names, list) for name, names in lists.items())
+            if are_lists and all(isinstance(annotation, dict) for annotation in annotations):
                 return annotations, lists
     raise ValueError(f"{file}: got another pickle, expected pyskl's {{'split': ..., 'annotations': [...]}}")
 

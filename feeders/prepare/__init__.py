@@ -59,7 +59,7 @@ def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | 
         raise ValueError(f"denoise: got {denoise!r}, expected {source.cleaning!r}, which is all that {dataset} has")
     if missing_list is None:
         return source
-    words = missing_list.read_text(encoding="utf-8").split()
+    words = missing_list.read_text(encoding="utf-8-sig").split()
     return replace(source, missing=frozenset(word.removesuffix(source.suffix) for word in words))
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from feeders.dataset import DataSet, split_index
 from feeders.prepare import DATASETS, raw_source
-from feeders.skeleton import skeleton_named
-from feeders.store import Store, StoreIndex
+from feeders.skeleton import SKELETONS
+from feeders.store import Store
 
 _ROWS = 1 << 16
 
@@ -56,11 +56,12 @@ def find_faults(store: Store) -> list[str]:
     """Everything that is wrong with a store, a line each; none for a whole one."""
     try:
         store.verify()
-        index = store.index
+        # Which looks whether it agrees with itself.
+        _ = store.index
         poses, weights = store.arrays()
     except (ValueError, OSError) as error:
         return [str(error)]
-    faults = [*_header_faults(store, poses.shape[1:]), *_index_faults(index, len(store.header.class_names))]
+    faults = list(_header_faults(store))
     for name, array in (("poses.npy", poses), ("joint_weight.npy", weights)):
         if array is not None and (row := _first_not_finite(array)) is not None:
             faults.append(f"{name}: got NaN or infinite numbers, first in row {row}, expected finite ones")
@@ -69,58 +70,14 @@ def find_faults(store: Store) -> list[str]:
     return faults
 
 
-def _header_faults(store: Store, shape: tuple[int, ...]) -> Iterator[str]:
+def _header_faults(store: Store) -> Iterator[str]:
     header, facts = store.header, _known(store)
     if len(set(header.class_names)) != len(header.class_names) or not all(header.class_names):
         yield f"class names: got {header.class_names}, expected names that differ and are not empty"
     if facts is not None and facts.class_names and facts.class_names != header.class_names:
         yield f"class names: got {len(header.class_names)}, expected the {len(facts.class_names)} of {facts.name}"
-    try:
-        skeleton = skeleton_named(header.skeleton)
-    except ValueError as error:
-        yield str(error)
-        return
-    expected = (len(skeleton.joints), skeleton.coordinates)
-    if shape != expected:
-        yield f"poses.npy: got rows of shape {shape}, expected {expected} for {skeleton.name}"
-
-
-def _index_faults(index: StoreIndex, classes: int) -> Iterator[str]:
-    """Whether the table of clips agrees with itself; whether it fits the arrays, `Store.index` has seen."""
-    clips = len(index)
-    for name, column in vars(index).items():
-        if name != "segments" and len(column) != clips:
-            yield f"index: got {len(column)} rows of {name}, expected {clips}"
-            return
-    per_clip = np.diff(index.segment_end, prepend=0)
-    if (per_clip < 1).any() or index.segment_end[-1] != len(index.segments):
-        yield f"index: got segment_end that does not cut {len(index.segments)} segments into {clips} clips"
-        return
-    clip = np.repeat(np.arange(clips), per_clip)
-    body, first, count = index.segments.T
-    follows = (np.diff(clip) == 0) & (np.diff(body) == 0)
-    starts = np.concatenate([[True], np.diff(clip) != 0])
-    # Readers search the segments, so these have to rise: clip by clip, body by body, frame by frame.
-    steps_wrongly = np.concatenate([[False], (np.diff(clip) == 0) & ~np.isin(np.diff(body), (0, 1))])
-    overlaps = np.concatenate([[False], follows & (first[1:] < (first + count)[:-1])])
-    last_body = np.maximum.reduceat(body, np.flatnonzero(starts))
-    _, times = np.unique(index.sample_id, return_inverse=True)
-    wrong = {
-        "a name that another clip has": np.bincount(times)[times] > 1,
-        f"a label outside 0 to {classes - 1}": (index.label < 0) | (index.label >= classes),
-        "another number of bodies than its segments": index.bodies != last_body + 1,
-        "segments outside its frames": _any_of(clip, (first < 0) | (count < 1) | (first + count > index.frames[clip])),
-        "segments out of order": _any_of(clip, steps_wrongly | overlaps | (starts & (body != 0))),
-    }
-    for what, is_wrong in wrong.items():
-        if is_wrong.any():
-            names = ", ".join(index.sample_id[is_wrong][:3].tolist())
-            yield f"index: got {what} in {int(is_wrong.sum())} clips, as {names}"
-
-
-def _any_of(clip: np.ndarray, is_wrong: np.ndarray) -> np.ndarray:
-    """Which clips have a wrong segment."""
-    return np.bincount(clip, weights=is_wrong) > 0
+    if header.skeleton not in SKELETONS:
+        yield f"skeleton: got {header.skeleton!r}, expected one of {sorted(SKELETONS)}"
 
 
 def _first_not_finite(array: np.ndarray) -> int | None:

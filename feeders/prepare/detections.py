@@ -135,7 +135,7 @@ def openpose_frames(name: str, files: Mapping[str, bytes], joints: int) -> tuple
             seen = [person["pose_keypoints_2d"] for person in json.loads(content)["people"]]
             numbers += [number] * len(seen)
             people += [np.array(values, dtype=np.float32) for values in seen]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{name}/{file}: got {error!r}, expected OpenPose's people") from error
         if wrong := {person.shape for person in people} - {(3 * joints,)}:
             raise ValueError(f"{name}/{file}: got keypoints of shape {wrong.pop()}, expected {3 * joints} numbers")

@@ -118,7 +118,8 @@ def table_rows(
 
 def _rows_of(path: Path, name_of: Callable[[str], str]) -> Iterator[TableRows]:
     spans: dict[str, list[tuple[int, int]]] = {}
-    last, offset = "", 0
+    last: str | None = None
+    offset = 0
     with path.open("rb") as file:
         offset += len(file.readline())
         for line in file:
@@ -131,7 +132,7 @@ def _rows_of(path: Path, name_of: Callable[[str], str]) -> Iterator[TableRows]:
                     own.append((offset, len(line)))
                 last = name
             else:
-                last = ""
+                last = None
             offset += len(line)
     stamp = path.stat().st_mtime_ns
     for name, parts in spans.items():

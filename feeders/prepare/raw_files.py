@@ -110,7 +110,7 @@ def find_files(source: RawSource, places: Sequence[Path]) -> RawFiles:
             first = found.setdefault(file.name, file)
             if first is file:
                 continue
-            if first.size == file.size:
+            if _is_same(first, file):
                 left_out[str(file)] = f"the same as {first}"
             else:
                 broken[str(file)] = f"{file}: got another content than {first} of the same name; remove one of them"
@@ -120,6 +120,22 @@ def find_files(source: RawSource, places: Sequence[Path]) -> RawFiles:
     left_out |= dict.fromkeys(sorted(found.keys() & source.missing), "on the list of missing skeletons")
     files = tuple(found[name] for name in sorted(found.keys() - source.missing))
     return RawFiles(files, left_out, broken)
+
+
+def _is_same(first: RawItem, second: RawItem) -> bool:
+    """Whether two items hold the same; a file in a zip is not unpacked for it, as its checksum is known."""
+    if first.size != second.size:
+        return False
+    try:
+        if isinstance(first, RawFile) and isinstance(second, RawFile) and (first.member or second.member):
+            return _checksum(first) == _checksum(second)
+        return bool(first.content() == second.content())
+    except ValueError:
+        return False
+
+
+def _checksum(file: RawFile) -> int:
+    return file.stamp if file.member else zlib.crc32(file.content())
 
 
 def files_at(place: Path, suffix: str, name_of: Callable[[PurePosixPath], str]) -> Iterator[RawFile]:

@@ -28,6 +28,7 @@ from feeders.prepare.packed import pack, unpack
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
 from feeders.store import Block, Recording, StoreIndex, check, encode
 from torchlight.allocator import keep_freed_memory
+from torchlight.arrays import some
 from torchlight.atomic import remove_unfinished, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 PREPARE_VERSION = "1.1"
 # A fraction of a second of work, some megabytes of memory.
 _FILES = 128
+# Files whose damage may end the process that reads them: scipy's reader of MATLAB files trusts them.
+_DEADLY = (".mat",)
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,12 @@ def read_shards(source: RawSource, shards: Sequence[Shard], jobs: int) -> Genera
     total, missing = sum(len(shard.files) for shard in shards), sum(todo.values())
     if missing < total:
         logger.info("%d of %d files were read before", total - missing, total)
-    shape = (len(source.dataset.skeleton.joints), source.dataset.skeleton.coordinates)
+    facts = source.dataset
+    shape = (len(facts.skeleton.joints), facts.skeleton.coordinates, len(facts.class_names))
     # tqdm's own lock is a semaphore between processes, which a process that is ended leaves behind.
     tqdm.set_lock(threading.RLock())
     with tqdm(total=missing, desc="reading", unit="file", disable=None if todo else True) as progress:
-        for shard in _read_all(source.read, shape, shards, jobs):
+        for shard in _read_all(source, shape, shards, jobs):
             yield shard
             progress.update(todo.get(shard.path, 0))
 
@@ -113,12 +117,11 @@ def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
         ) from error
 
 
-def _read_all(
-    read: Callable[[str, Any], Reading], shape: tuple[int, int], shards: Sequence[Shard], jobs: int
-) -> Iterator[Shard]:
+def _read_all(source: RawSource, shape: tuple[int, int, int], shards: Sequence[Shard], jobs: int) -> Iterator[Shard]:
+    read, is_deadly = source.read, source.suffix in _DEADLY
     todo = [shard for shard in shards if not shard.path.exists()]
     keep_freed_memory()
-    if jobs <= 1 or len(todo) <= 1:
+    if not todo or (not is_deadly and min(jobs, len(todo)) <= 1):
         for shard in shards:
             if not shard.path.exists():
                 _read_shard(read, shape, shard)
@@ -127,9 +130,11 @@ def _read_all(
     # Forked where that is safe, and read once in vain: processes then share what reading loads (a compiler: 100 MB),
     # and none imports the program that asked, which may be a training with torch.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    with suppress(ValueError):
-        read(todo[0].files[0].name, todo[0].files[0].content())
-    with ProcessPoolExecutor(min(jobs, len(todo)), context, _begin_process) as pool:
+    if not is_deadly:
+        with suppress(ValueError):
+            read(todo[0].files[0].name, todo[0].files[0].content())
+    processes = min(max(jobs, 1), len(todo))
+    with ProcessPoolExecutor(processes, context, _begin_process) as pool:
         futures = {shard.path: pool.submit(_read_shard, read, shape, shard) for shard in todo}
         try:
             for shard in shards:
@@ -137,15 +142,18 @@ def _read_all(
                     futures[shard.path].result()
                 yield shard
         except BrokenProcessPool:
+            # Shards are begun in order.
+            begun = [shard.files for shard in todo if not shard.path.exists()][:processes]
             raise OSError(
-                "got a reading process that was killed, perhaps for want of memory; run this again with fewer --jobs, "
+                f"got a reading process that died over one of {some(f'{files[0]} to {files[-1]}' for files in begun)}; "
+                "a file there is damaged, or memory ran out: run this again without that file, or with fewer --jobs, "
                 "it goes on where it was"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read_shard(read: Callable[[str, Any], Reading], shape: tuple[int, int], shard: Shard) -> None:
+def _read_shard(read: Callable[[str, Any], Reading], shape: tuple[int, int, int], shard: Shard) -> None:
     outcome = Outcome()
     recordings: list[Recording] = []
     for file in shard.files:

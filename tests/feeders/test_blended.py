@@ -1,14 +1,17 @@
+import builtins
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 
+from feeders import blended
 from feeders.blended import read_blended
 from feeders.crop import CropConfig, resample, time_grid
 from feeders.loading import ActionDataConfig, Pipeline
+from feeders.prepare import ntu_parse
 from feeders.reading import read_frames
-from feeders.skeleton import NTU25
+from feeders.skeleton import KINECT20, NTU25
 from feeders.store import Recording, Store, Track
 
 
@@ -108,3 +111,25 @@ def test_stores_with_joint_weights_are_read_the_plain_way(write_store: Callable[
     grid = time_grid(store.index.frames[:4], 8, "linear", CropConfig(), None)
     assert read_blended(store, NTU25, np.arange(4), grid, 2, None) is None
     assert Pipeline(store, NTU25, ActionDataConfig(dataset="ntu60", frames=8), 2).batch(np.arange(4), None).pose.any()
+
+
+def test_a_pipeline_of_another_skeleton_is_refused_once_and_at_once(write_store: Callable[..., Store]) -> None:
+    store = write_store(ragged(2))
+    with pytest.raises(ValueError, match=r"got poses of shape \(25, 3\), expected \(20, 3\) for KINECT20"):
+        Pipeline(store, KINECT20, ActionDataConfig(dataset="ucla"), 1)
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+@pytest.mark.parametrize("module", [blended, ntu_parse], ids=lambda module: module.__name__)
+def test_without_a_compiler_or_a_folder_for_it_there_is_no_compiled_way(
+    module: object, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def fails(name: str, *rest: object) -> object:
+        if name.endswith("_scan"):
+            raise error("cannot cache function: no locator available")
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", fails)
+    assert module._compiled.__wrapped__() is None

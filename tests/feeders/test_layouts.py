@@ -1,5 +1,9 @@
 """What every joint layout obeys, and the part tables of Penn Action's."""
 
+import pickle
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
 
 from feeders.skeleton import PENN13, SKELETONS, VIBE25, Skeleton
@@ -28,6 +32,15 @@ def test_every_scheme_is_there_and_covers_every_joint(skeleton: Skeleton) -> Non
         assert member_PV.any(axis=0).all()
         if scheme.endswith("disjoint"):
             assert (member_PV.sum(axis=0) == 1).all()
+
+
+@EVERY
+def test_a_layout_comes_out_of_a_pickle_as_itself_and_a_changed_one_as_changed(skeleton: Skeleton) -> None:
+    assert pickle.loads(pickle.dumps(skeleton)) is skeleton
+    changed = replace(skeleton, coordinates=6)
+    back = pickle.loads(pickle.dumps(changed))
+    assert back == changed
+    assert type(back.schemes) is type(back.parts("five_parts")) is MappingProxyType
 
 
 def names(skeleton: Skeleton, scheme: str, part: str) -> set[str]:

@@ -1,10 +1,13 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
+import feeders.batch_loader
 import feeders.loading
 from feeders.batch import SkeletonBatch
 from feeders.dataset import Protocol, split_index
@@ -90,6 +93,26 @@ def test_a_sample_looks_the_same_in_any_batch(raw: Path) -> None:
         torch.testing.assert_close(alone.pose[0], together.pose[n], atol=1e-6, rtol=0)
 
 
+def test_a_sample_is_the_same_beside_longer_ones_that_it_is_padded_to(raw: Path) -> None:
+    """Min-max normalisation moves, and so adds noise, to whole clips."""
+    pipeline = build_loaders(config(normalise="min_max"), 8, 8, 0).train._pipeline
+    samples, seeds = np.arange(12), np.arange(12) + 5
+    assert len(np.unique(pipeline.store.index.frames[samples])) > 2
+    together = pipeline.batch(samples, seeds)
+    for n in range(12):
+        alone = pipeline.batch(samples[[n]], seeds[[n]])
+        torch.testing.assert_close(alone.pose[0], together.pose[n], atol=1e-5, rtol=0)
+
+
+def test_workers_that_inherit_nothing_fetch_the_same(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows, or where torch.multiprocessing is set to it."""
+    spawning = partial(DataLoader, multiprocessing_context="spawn")
+    monkeypatch.setattr(feeders.batch_loader, "DataLoader", spawning)
+    alone, helped = (build_loaders(config(workers=workers), 8, 8, 0).train for workers in (0, 1))
+    for epoch in (1, 2):
+        assert all(same(a, b) for a, b in zip(alone.epoch(epoch), helped.epoch(epoch), strict=True))
+
+
 def test_training_clips_carry_the_seed_that_they_were_drawn_with_and_others_none(raw: Path) -> None:
     loaders = build_loaders(config(), 4, 4, 0)
     batches = [list(loaders.train.epoch(epoch)) for epoch in (1, 1, 2)]
@@ -166,6 +189,25 @@ def test_wrong_configs_say_what_would_be_right(raw: Path) -> None:
     prepare("ucla", raw, raw.parent / "mine")
     with pytest.raises(ValueError, match="a store of ucla"):
         build_loaders(ActionDataConfig(dataset="ntu60", root=raw.parent / "mine"), 4, 4, 0)
+
+
+def test_a_store_of_another_skeleton_is_refused(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare("ucla", raw, raw.parent / "mine")
+    header = raw.parent / "mine/header.json"
+    header.write_text(header.read_text().replace("KINECT20", "SOMETHING"))
+    with pytest.raises(ValueError, match=r"data\.root: got .*mine, a store of SOMETHING, expected KINECT20"):
+        build_loaders(config(root="NW-UCLA/mine"), 4, 4, 0)
+    header.write_text(header.read_text().replace("SOMETHING", "NTU25"))
+    mine = ActionDataConfig(dataset="store", root="NW-UCLA/mine", test_on={"camera": (3,)})
+    with pytest.raises(ValueError, match=r"poses\.npy: got poses of shape \(20, 3\), expected \(25, 3\) for NTU25"):
+        build_loaders(mine, 4, 4, 0)
+
+
+def test_a_link_to_nothing_among_whole_recordings_is_named(raw: Path) -> None:
+    (raw / "a01_s03_e00_v01.json").symlink_to(raw / "gone.json")
+    with pytest.raises(FileNotFoundError, match=r"a01_s03_e00_v01\.json") as refusal:
+        build_loaders(config(), 4, 4, 0)
+    assert "nothing to read" not in str(refusal.value)
 
 
 def test_missing_recordings_say_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

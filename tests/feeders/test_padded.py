@@ -11,6 +11,7 @@ from feeders.exchange.padded import export_padded, import_padded
 from feeders.ntu import NTU60
 from feeders.own import own_data
 from feeders.store import Recording, Store, StoreWriter, Track
+from feeders.synthetic import skeleton_text
 
 SIDES = Protocol(train={"subject": frozenset({1, 2})}, test={"subject": frozenset({3})})
 
@@ -195,6 +196,42 @@ def test_what_does_not_fit_is_refused_or_cut_as_asked(ntu_store: Callable[..., S
     assert export_padded(store, tmp_path / "out.npz", SIDES, too_much="cut").cut == 1
     with pytest.raises(ValueError, match="got no test clips"):
         export_padded(store, tmp_path / "none.npz", Protocol(SIDES.train, {"subject": frozenset({9})}))
+
+
+def test_a_clip_without_a_class_is_not_exported(ntu_store: Callable[..., Store], tmp_path: Path) -> None:
+    store = ntu_store(recordings())
+    label = store.index.label.copy()
+    label[3] = -1
+    np.savez(store.folder / "index.npz", **{**vars(store.index), "label": label})
+    with pytest.raises(ValueError, match="a label outside 0 to 59 in 1 clips"):
+        export_padded(Store(store.folder), tmp_path / "out.npz", SIDES)
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.fixture
+def own_files(tmp_path: Path) -> Path:
+    """Recordings of one's own in NTU's raw layout, of two actions."""
+    (tmp_path / "raw").mkdir()
+    for action in (1, 2):
+        walk = np.random.default_rng(action).normal(scale=0.3, size=(1, 30, 25, 3)).clip(-0.5, 0.5) + [0.0, 0.0, 3.0]
+        walk[..., 1] += np.linspace(-1, 1, 25)
+        (tmp_path / f"raw/S001C001P001R001A00{action}.skeleton").write_bytes(skeleton_text(walk))
+    return tmp_path / "raw"
+
+
+def test_own_files_with_other_class_names_are_another_import(
+    own_files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names, out = tmp_path / "names.txt", tmp_path / "mine"
+    command = ["import", str(own_files), "--out", str(out), "--class-names", str(names)]
+    names.write_text("sitting\nstanding\n", encoding="utf-8-sig")
+    for _ in range(2):
+        assert main(command) == 0
+        assert Store(out).header.class_names == ("sitting", "standing")
+    names.write_text("standing\nsitting\n", encoding="utf-8")
+    assert main(command) == 1
+    assert "class names" in capsys.readouterr().err
+    assert Store(out).header.class_names == ("sitting", "standing")
 
 
 def test_a_killed_or_failing_export_leaves_the_old_file(

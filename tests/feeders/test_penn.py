@@ -1,5 +1,6 @@
 """Penn Action: every kind of file that may come, and the facts of the real ones."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
+import feeders.prepare.penn
+import feeders.prepare.shards
 from feeders.loading import ActionDataConfig, build_loaders
 from feeders.penn import CLASS_NAMES, PENN, fold
 from feeders.prepare import Report, prepare, report_path
@@ -102,6 +105,29 @@ def test_a_frame_that_shows_nothing_is_one_without_the_body() -> None:
 def test_nobody_is_in_a_file_that_shows_no_joint() -> None:
     with pytest.raises(NobodySeenError, match="2150: got no visible joint in 6 frames"):
         reading(visibility=np.zeros((6, 13)))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_file_that_ends_its_reader_is_narrowed_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    """As scipy's reader may by a segmentation fault."""
+    monkeypatch.setattr(feeders.prepare.shards, "_FILES", 2)
+    raw, here = tmp_path / "raw", os.getpid()
+    raw.mkdir()
+    for number in range(1, 7):
+        (raw / f"{number:04}.mat").write_bytes(mat(variables(seed=number, action="baseball_pitch")))
+    bad = (raw / "0003.mat").read_bytes()
+
+    def ends(stream: io.BytesIO) -> dict[str, np.ndarray]:
+        if stream.getvalue() == bad:
+            assert os.getpid() != here
+            os._exit(139)
+        return loadmat(stream)
+
+    monkeypatch.setattr(feeders.prepare.penn, "loadmat", ends)
+    with pytest.raises(OSError, match=r"died over one of .*0003\.mat to .*0004\.mat.*; a file there is damaged"):
+        prepare("penn", raw, tmp_path / "store", jobs=jobs)
 
 
 NOTED = {

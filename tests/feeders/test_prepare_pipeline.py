@@ -21,6 +21,7 @@ from feeders.ntu import NTU60
 from feeders.prepare import Preparation, plan, raw_source, report_path
 from feeders.prepare.__main__ import main
 from feeders.prepare.check import find_faults, served_protocols
+from feeders.prepare.raw_files import find_files
 from feeders.prepare.source import RawSource, Reading
 from feeders.store import Store
 from feeders.synthetic import SyntheticConfig, skeleton_text
@@ -305,16 +306,42 @@ def test_the_same_file_twice_is_read_once_and_another_one_of_its_name_is_reporte
     assert "another content" in report.broken[str(raw / "other" / f"{name}.skeleton")]
 
 
+def test_of_two_files_of_one_name_and_size_the_content_tells(tmp_path: Path) -> None:
+    names = [f"S001C001P00{person}R001A001" for person in (1, 2)]
+    raw = tmp_path / "raw"
+    for name in names:
+        write(raw, name)
+    content = (raw / f"{names[0]}.skeleton").read_bytes()
+    other = content[:-3] + bytes([content[-3] ^ 1]) + content[-2:]
+    (raw / "other").mkdir()
+    (raw / "other" / f"{names[0]}.skeleton").write_bytes(other)
+    for archive, held in (("same", content), ("changed", other)):
+        with zipfile.ZipFile(raw / f"{archive}.zip", "w", zipfile.ZIP_DEFLATED) as target:
+            target.writestr(f"{names[0]}.skeleton", held)
+    first = raw / f"{names[0]}.skeleton"
+    for places, is_same in (
+        ([raw], {"other": False, "same.zip": True, "changed.zip": False}),
+        ([raw / "same.zip", raw / "changed.zip"], {"changed.zip": False}),
+        ([raw / "changed.zip", first.parent / "other"], {"other": True}),
+    ):
+        found = find_files(SOURCE, places)
+        for place, same in is_same.items():
+            one = str(raw / place / first.name)
+            assert (one in found.left_out) == same, place
+            assert ("another content" in found.broken.get(one, "")) != same, place
+        assert len(found.left_out) + len(found.broken) == len(is_same)
+
+
 def test_a_list_of_ones_own_takes_the_place_of_the_published_one(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = tmp_path / "missing.txt"
-    names.write_text("S002C001P009R001A060\nS002C001P010R001A060\n")
+    names.write_text("S002C001P009R001A060\nS002C001P010R001A060\n", encoding="utf-8-sig")
     command = ["ntu60", "--raw", str(raw), "--out", str(tmp_path / "out"), "--jobs", "1", "--missing-list", str(names)]
     assert main(command) == 0
     found = set(Store(tmp_path / "out").index.sample_id.tolist())
     assert MISSING in found
-    assert found.isdisjoint(names.read_text().split())
+    assert found.isdisjoint(names.read_text(encoding="utf-8-sig").split())
     assert "2 on the list of missing skeletons" in capsys.readouterr().out
     assert main([*command[:-1], str(tmp_path / "none.txt")]) == 1
     assert "none.txt" in capsys.readouterr().err

@@ -111,7 +111,17 @@ def test_set_up_lists_make_it_ntu_120(tmp_path: Path) -> None:
     assert report.splits["xset_train"].only_theirs == NAMES[:1]
 
 
-@pytest.mark.parametrize("value", [{}, [], {"split": {}, "annotations": []}, {"split": {}, "annotations": [{}, 3]}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {},
+        [],
+        {"split": {}, "annotations": []},
+        {"split": {}, "annotations": [{}, 3]},
+        {"split": {1: []}, "annotations": [{}]},
+        {"split": {"xsub_train": 3}, "annotations": [{}]},
+    ],
+)
 def test_another_pickle_is_refused(value: object, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pyskl's"):
         import_pyskl(write(tmp_path, value), tmp_path / "store")

@@ -1,6 +1,8 @@
 import errno
+import io
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,6 +106,12 @@ def test_a_store_travels_to_another_process_closed(write_store) -> None:
         ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), np.nan)),)}, "NaN"),
         ({"bodies": (Track(np.array([1, 0]), np.zeros((2, 25, 3))),)}, "rising"),
         ({"bodies": (Track(np.array([0, 7]), np.zeros((2, 25, 3))),)}, "rising"),
+        ({"label": -1}, "label -1, expected 0 to 1"),
+        ({"label": 2}, "label 2"),
+        ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), 1e39)),)}, "huge"),
+        ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3)), np.full((2, 25), np.nan)),)}, "joint_weight nan"),
+        ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3)), np.full((2, 25), 1.5)),)}, "joint_weight 1.5"),
+        ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3)), np.full((2, 25), -0.1)),)}, "joint_weight -0.1"),
     ],
 )
 def test_a_bad_clip_never_enters(change: dict, reason: str, write_store) -> None:
@@ -200,6 +208,80 @@ def test_a_store_of_the_first_format_opens_without_image_sizes(write_store) -> N
     old = Store(store.folder)
     assert old.index.width.tolist() == old.index.height.tolist() == [-1, -1]
     np.testing.assert_array_equal(old.clip(1).pose, store.clip(1).pose)
+
+
+def with_files(store: Store, **content: bytes) -> Store:
+    """A store with other files of a whole size, as somebody would leave it who also mends the header."""
+    header = json.loads((store.folder / "header.json").read_text())
+    for name, data in content.items():
+        (store.folder / name).write_bytes(data)
+        header["files"][name]["bytes"] = len(data)
+    (store.folder / "header.json").write_text(json.dumps(header))
+    return Store(store.folder)
+
+
+def as_file(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    save(stream, *arrays, **named)
+    return stream.getvalue()
+
+
+def test_poses_of_another_skeleton_are_neither_written_nor_read(tmp_path: Path, write_store) -> None:
+    with pytest.raises(ValueError, match=r"poses of shape \(20, 3\), expected \(25, 3\) for NTU25"):
+        write_store([], joints=20)
+    store = write_store([clip("a", [[1, 1]])])
+    header = store.folder / "header.json"
+    whole = header.read_text()
+    header.write_text(whole.replace("NTU25", "KINECT20"))
+    for read in (lambda damaged: damaged.index, Store.arrays, lambda damaged: damaged.clip(0)):
+        with pytest.raises(ValueError, match=r"poses\.npy: got poses of shape \(25, 3\), expected \(20, 3\)"):
+            read(Store(store.folder))
+    header.write_text(whole)
+    for poses in (store.arrays()[0].astype(np.float64), store.arrays()[0].reshape(-1, 3)):
+        damaged = with_files(store, **{"poses.npy": as_file(np.save, poses)})
+        with pytest.raises(ValueError, match=r"poses\.npy: got float.*, expected float32 \(rows, V, C\)"):
+            damaged.arrays()
+
+
+@pytest.mark.parametrize(
+    ("column", "place", "value", "fault"),
+    [
+        ("segments", (1, 1), 1 << 40, "segments outside its frames in 1 clips, as b"),
+        ("segments", (1, 1), -1, "segments outside its frames"),
+        ("segments", (1, 1), 2**63 - 1, "segments outside its frames"),
+        ("segments", (1, 0), 1, "segments out of order"),
+        ("segment_end", 0, 0, "segment_end that does not cut"),
+        ("segment_end", 1, 1 << 40, "segment_end that does not cut"),
+        ("label", 0, -1, "a label outside 0 to 1 in 1 clips, as a"),
+    ],
+)
+def test_an_index_that_leads_nowhere_is_not_opened(
+    column: str, place: object, value: int, fault: str, write_store
+) -> None:
+    store = write_store([clip("a", [[1, 1]]), clip("b", [[0, 1, 1]])])
+    columns = {name: array.copy() for name, array in vars(store.index).items()}
+    columns[column][place] = value
+    damaged = with_files(store, **{"index.npz": as_file(np.savez, **columns)})
+    with pytest.raises(ValueError, match=rf"index\.npz: got .*{fault}") as refusal:
+        _ = damaged.index
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("name", "step", "most"), [("index.npz", 5, None), ("poses.npy", 1, 128)])
+def test_a_flipped_byte_of_the_index_or_a_header_is_one_line(
+    name: str, step: int, most: int | None, write_store
+) -> None:
+    store = write_store([clip("a", [[1, 1]])])
+    path = store.folder / name
+    whole, said = path.read_bytes(), list[str]()
+    for place in range(0, len(whole[:most]), step):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x11]) + whole[place + 1 :])
+        try:
+            _ = Store(store.folder).index
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 100
+    assert all(line.startswith(f"{path}: got ") for line in said)
 
 
 def test_a_missing_store_says_how_to_make_one(tmp_path: Path) -> None:

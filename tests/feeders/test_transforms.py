@@ -222,6 +222,96 @@ def test_masks_and_mirrors_come_as_often_as_asked() -> None:
     assert sorted(permutation(5, 100).tolist()) == list(range(100))
 
 
+COPIES = 2000
+
+
+@pytest.fixture
+def clip() -> SkeletonBatch:
+    """A clip many times over; its first three joints stand a metre along each axis."""
+    pose = torch.randn(3, 4, 25, 1, generator=torch.Generator().manual_seed(0))
+    pose[:, :, :3] = torch.eye(3)[:, None, :, None]
+    return SkeletonBatch(
+        pose=pose.expand(COPIES, -1, -1, -1, -1),
+        joint_weight=torch.ones(COPIES, 4, 25, 1),
+        body_mask=torch.ones(COPIES, 1, dtype=torch.bool),
+        frame_mask=torch.ones(COPIES, 4, dtype=torch.bool),
+        label=torch.zeros(COPIES, dtype=torch.int64),
+        sample_id=("a",) * COPIES,
+        meta={},
+    )
+
+
+def augmented(clip: SkeletonBatch, **asked: object) -> SkeletonBatch:
+    return augment(clip, AugmentConfig(**asked), NTU25, np.arange(COPIES, dtype=np.uint64))
+
+
+def seen_maps(clip: SkeletonBatch, **asked: object) -> np.ndarray:
+    """(N, 3, 3) what became of the three axes."""
+    return augmented(clip, **asked).pose[:, :, 0, :3, 0].double().numpy()
+
+
+def test_joints_and_parts_are_hidden_as_often_as_asked(clip: SkeletonBatch) -> None:
+    for asked in (0.1, 0.7):
+        hidden = (augmented(clip, joint_mask=asked).joint_weight[:, 0, :, 0] == 0).double()
+        assert abs(hidden.mean() - asked) < 0.01
+        assert (hidden.mean(dim=0) - asked).abs().max() < 0.05
+    for asked in (0.1, 0.7):
+        result = augmented(clip, part_mask=asked)
+        hidden_NV = result.joint_weight[:, 0, :, 0] == 0
+        assert abs(hidden_NV.any(dim=1).double().mean() - asked) < 0.03
+        for part in NTU25.parts("five_parts_disjoint").values():
+            assert abs(hidden_NV[:, list(part.joints)].all(dim=1).double().mean() - asked / 5) < 0.03
+        assert not result.pose[:, :, 0, :, 0].abs().sum(dim=1)[hidden_NV].any()
+
+
+def test_clips_are_mirrored_as_often_as_asked(clip: SkeletonBatch) -> None:
+    image = clip.pose[0][:, :, list(NTU25.mirror)] * torch.tensor([-1.0, 1.0, 1.0])[:, None, None, None]
+    for asked in (0.1, 0.7):
+        pose = augmented(clip, mirror=asked).pose
+        is_image, is_same = ((pose == one).flatten(1).all(dim=1) for one in (image, clip.pose[0]))
+        assert (is_image ^ is_same).all()
+        assert abs(is_image.double().mean() - asked) < 0.03
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("largest", [10.0, 120.0])
+def test_clips_turn_about_each_axis_by_up_to_the_angle_asked(clip: SkeletonBatch, axis: int, largest: float) -> None:
+    maps = seen_maps(clip, rotation=[largest if other == axis else 0.0 for other in range(3)])
+    np.testing.assert_allclose(maps[:, axis, axis], 1.0, atol=1e-6)
+    first, second = ({0, 1, 2} - {axis},)[0]
+    angles = np.rad2deg(np.arctan2(maps[:, first, second], maps[:, first, first]))
+    assert largest * 0.99 < np.abs(angles).max() <= largest + 1e-3
+    assert abs(np.abs(angles).mean() - largest / 2) < 0.03 * largest
+    assert abs((angles > 0).mean() - 0.5) < 0.05
+
+
+def test_clips_are_scaled_and_sheared_as_far_as_asked(clip: SkeletonBatch) -> None:
+    maps = seen_maps(clip, scale=(0.8, 1.3))
+    factor = maps[:, 0, 0]
+    np.testing.assert_allclose(maps, factor[:, None, None] * np.eye(3), atol=1e-6)
+    assert 0.8 <= factor.min() < 0.805 < 1.295 < factor.max() <= 1.3
+    assert abs(factor.mean() - 1.05) < 0.01
+    maps = seen_maps(clip, shear=0.2)
+    entries = maps[:, ~np.eye(3, dtype=bool)]
+    np.testing.assert_allclose(maps[:, np.eye(3, dtype=bool)], 1.0, atol=1e-6)
+    assert 0.199 < entries.max() <= 0.2
+    assert -0.2 <= entries.min() < -0.199
+    assert np.abs(entries.mean(axis=0)).max() < 0.01
+
+
+def test_noise_and_bones_vary_as_much_as_asked(clip: SkeletonBatch) -> None:
+    for asked in (0.01, 0.05):
+        noise = (augmented(clip, noise=asked).pose - clip.pose).double()
+        assert abs(noise.std() / asked - 1) < 0.01
+        assert abs(noise.mean()) < 0.01 * asked
+        assert (noise.std(dim=0) / asked - 1).abs().max() < 0.1
+        parents = list(NTU25.parents)
+        before, after = (pose - pose[:, :, :, parents] for pose in (clip.pose, augmented(clip, bones=asked).pose))
+        bones = [joint for joint, parent in enumerate(parents) if joint != parent]
+        share = (after.norm(dim=1) / before.norm(dim=1) - 1)[:, 0, bones, 0].double()
+        assert abs(share.std() / asked - 1) < 0.02
+
+
 def test_a_stretched_bone_is_longer_by_its_share_and_no_other_bone_changes(batch: SkeletonBatch) -> None:
     seen = replace(batch, joint_weight=torch.ones_like(batch.joint_weight))
     parents = list(NTU25.parents)

@@ -104,6 +104,8 @@ def test_a_pickle_that_calls_anything_is_refused_and_not_run(tmp_path: Path, pro
         b"\x80\x04Pname\n.",
         b"",
         b"garbage",
+        b"\x80\x02Nr\x00\x00\x00\x01.",
+        b"Np16777216\n.",
         pickle.dumps({"a": np.arange(4.0)})[:-9],
         b"}(K\x01K\x02cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(U\x02u1tRU\x01\x01tRK\x03u.",
         pickle.dumps({1, 2}),
