@@ -64,7 +64,8 @@ class ActionRun(runs.Run):
         return [
             *("main_clip_ucla.py", *files, "--work-dir", str(self.work / self.name), "--phase", "train", "test"),
             *("--resume", "auto", "--device", "cpu", "--save-score"),
-            *("text.tower=none", "inference.text_weight=0", "model.encoder.width=16", "train.precision=fp32"),
+            *("text.tower=none", "inference.text_weight=0", "train.precision=fp32"),
+            *("model.encoder.width=16", "model.encoder.weigh=joints"),
         ]
 
 
