@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 import model.gait_net
 from feeders.batch import SkeletonBatch
+from feeders.gait.transforms import normalise_walk
 from feeders.skeleton import KINECT20, Skeleton
 from model.encoders.bpmt import BpmtConfig
 from model.encoders.build import EncoderConfig
@@ -15,7 +16,7 @@ from model.encoders.contract import Encoder
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.encoders.iip import IipConfig
 from model.gait_net import GaitNet, GaitNetConfig, IdentityNeck, PartEmbeddings
-from tests.model.encoder_laws import LENGTHS, chosen, difficult_clips
+from tests.model.encoder_laws import LENGTHS, chosen, difficult_clips, flat
 from tests.model.stand_in import PartEncoder, PointEncoder, clips
 
 PARTS = tuple(KINECT20.parts("five_parts"))
@@ -86,12 +87,29 @@ ENCODERS: dict[str, EncoderConfig] = {
 }
 
 
+def real_net(name: str, skeleton: Skeleton) -> GaitNet:
+    torch.manual_seed(0)
+    parts = {"ctrgcn": "five_parts", "tlca": "whole"}.get(name, "five_parts_disjoint")
+    return GaitNet(GaitNetConfig(encoder=ENCODERS[name], width=12, parts=parts), skeleton, 3, bodies=1).eval()
+
+
 @pytest.fixture(params=ENCODERS)
 def real(request: pytest.FixtureRequest) -> GaitNet:
-    torch.manual_seed(0)
-    parts = {"ctrgcn": "five_parts", "tlca": "whole"}.get(request.param, "five_parts_disjoint")
-    config = GaitNetConfig(encoder=ENCODERS[request.param], width=12, parts=parts)
-    return GaitNet(config, KINECT20, 3, bodies=1).eval()
+    return real_net(request.param, KINECT20)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_walk_in_images_is_the_same_wherever_and_however_large_its_crops_are(name: str) -> None:
+    skeleton = flat(KINECT20)
+    network, walk = real_net(name, skeleton), difficult_clips(skeleton, bodies=1)
+    clips, _, frames = walk.pose.shape[:3]
+    scale, shift = 20 + 200 * torch.rand(clips, 1, frames, 1, 1), 500 * torch.randn(clips, 2, frames, 1, 1)
+    one, other = (
+        network.retrieval_embedding(normalise_walk(batch, skeleton, "unit_size"))
+        for batch in (walk, replace(walk, pose=scale * walk.pose + shift))
+    )
+    assert_close(one.embedding, other.embedding, rtol=1e-3, atol=1e-4)
+    assert one.embedding[0, 0].abs().max() > 0.01
 
 
 def test_a_walk_is_the_same_alone_padded_and_among_others(real: GaitNet) -> None:
