@@ -19,9 +19,7 @@ from pathlib import Path
 
 from benchmarks import runs
 from benchmarks.measure import RESULTS
-from benchmarks.runs import cell, top1
-from torchlight.metrics.bootstrap import mean_interval
-from torchlight.scores import align, read_scores
+from benchmarks.runs import cell, difference, top1
 from torchlight.yaml_tree import merge, read_tree
 
 SEEDS = (0, 1, 2)
@@ -148,20 +146,6 @@ def plan() -> tuple[Run, ...]:
     planned += [Run(data, encoder, "", seed) for seed in SEEDS for encoder in ("iip", "bpmt") for data in SPLITS]
     planned += [Run("penn", "ctrgcn", "", seed) for seed in SEEDS]
     return tuple(dict.fromkeys(planned))
-
-
-def difference(first: Sequence[Run], second: Sequence[Run]) -> str:
-    """Top-1 of the first minus the second's, meant over seeds, with an interval over test clips."""
-    pairs = [pair for pair in zip(first, second, strict=True) if all(run.scores.exists() for run in pair)]
-    if not pairs:
-        return "not run"
-    right = []
-    for side in zip(*pairs, strict=True):
-        aligned = align([read_scores(run.scores) for run in side])
-        assert aligned.labels is not None
-        right.append((aligned.logits.argmax(axis=2) == aligned.labels).mean(axis=0))
-    found = mean_interval(100 * (right[0] - right[1]))
-    return f"{found.estimate:+.1f} [{found.low:+.1f}, {found.high:+.1f}] ({len(pairs)} seeds)"
 
 
 def table() -> str:

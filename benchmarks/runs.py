@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.measure import environment
+from torchlight.metrics.bootstrap import mean_interval
 from torchlight.metrics.classification import ClassificationMetrics
-from torchlight.scores import read_scores
+from torchlight.scores import align, read_scores
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,20 @@ def train(run: Run, threads: int) -> None:
 def top1(runs: Sequence[Run], key: str = "metrics") -> list[float]:
     """Top-1 of the finished ones."""
     return [json.loads(run.result.read_text())[key]["top1"] for run in runs if run.result.exists()]
+
+
+def difference(first: Sequence[Run], second: Sequence[Run]) -> str:
+    """Top-1 of the first minus the second's, meant over seeds, with an interval over test clips."""
+    pairs = [pair for pair in zip(first, second, strict=True) if all(run.scores.exists() for run in pair)]
+    if not pairs:
+        return "not run"
+    right = []
+    for side in zip(*pairs, strict=True):
+        aligned = align([read_scores(run.scores) for run in side])
+        assert aligned.labels is not None
+        right.append((aligned.logits.argmax(axis=2) == aligned.labels).mean(axis=0))
+    found = mean_interval(100 * (right[0] - right[1]))
+    return f"{found.estimate:+.1f} [{found.low:+.1f}, {found.high:+.1f}] ({len(pairs)} seeds)"
 
 
 def cell(runs: Sequence[Run]) -> str:

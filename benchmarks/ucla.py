@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import runs
 from benchmarks.measure import RESULTS
-from benchmarks.runs import cell, top1
+from benchmarks.runs import cell, difference, top1
 from torchlight.metrics.classification import ClassificationMetrics
 from torchlight.metrics.fusion import fuse, search_weights
 from torchlight.scores import align, read_scores
@@ -125,8 +125,11 @@ def table() -> str:
     def row(title: str, cells: Sequence[str]) -> None:
         lines.append(f"| {title} | {' | '.join(cells)} |")
 
+    def runs_of(split: str, stream: str, text: bool) -> list[Run]:
+        return [r for r in final if (r.split, r.stream, r.text) == (split, stream, text)]
+
     def seeds(stream: str, text: bool) -> list[str]:
-        return [cell([r for r in final if (r.split, r.stream, r.text) == (split, stream, text)]) for split in SPLITS]
+        return [cell(runs_of(split, stream, text)) for split in SPLITS]
 
     baselines = FOLDER / "baselines.json"
     if baselines.exists():
@@ -135,6 +138,8 @@ def table() -> str:
     row("joint, text off", seeds("joint", text=False))
     for stream in STREAMS:
         row(stream.replace("_", " "), seeds(stream, text=True))
+    apart = [difference(*(runs_of(split, "joint", text) for text in (True, False))) for split in SPLITS]
+    row("what texts change of joint, paired over clips", apart)
     # In the order of STREAMS, as the weights are.
     streams = {split: [Run("final", split, stream, 0, text=True) for stream in STREAMS] for split in SPLITS}
     row(f"four streams, weights {origin}", [fused_cell(streams[split], weights) for split in SPLITS])
