@@ -168,10 +168,10 @@ def _told(threshold: Threshold | None) -> str:
             "nobody is called a stranger, as no threshold was fixed: train with validation people, and enrol as trained"
         )
     return (
-        f"beyond {threshold.distance:.4f} nobody is known: with {threshold.walks} walks of each of {threshold.people} "
-        f"validation people enrolled this found {100 * threshold.detected:.1f} % of their other {threshold.probes}, "
-        f"and took {100 * threshold.false_alarms:.1f} % of these for somebody else when their own person was not "
-        "enrolled, chosen on these very walks"
+        f"beyond {threshold.distance:.4f} nobody is known: with {threshold.walks} of the walks of each of "
+        f"{threshold.people} validation people enrolled this found {100 * threshold.detected:.1f} % of their other "
+        f"{threshold.probes}, and took {100 * threshold.false_alarms:.1f} % of these for somebody else when their own "
+        "person was not enrolled, chosen on these very walks"
     )
 
 

@@ -172,7 +172,7 @@ def test_the_threshold_is_that_of_as_many_walks_as_are_enrolled(cache: Path, run
     assert (few.walks, many.walks) == (1, 3)
     assert few.people == many.people
     assert few.probes > many.probes
-    assert f"beyond {many.distance:.4f} nobody is known: with 3 walks" in done.stdout
+    assert f"beyond {many.distance:.4f} nobody is known: with 3 of the walks" in done.stdout
 
 
 @pytest.mark.parametrize(
