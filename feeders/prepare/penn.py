@@ -136,5 +136,6 @@ SOURCE = RawSource(
     read=read,
     belongs=belongs,
     skip_broken=False,
+    may_kill=True,  # scipy's reader of MATLAB files trusts them
     layout="a folder of NNNN.mat files (`labels` of Penn_Action.tar.gz, 2,326 of them)",
 )

@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 PREPARE_VERSION = "1.1"
 # A fraction of a second of work, some megabytes of memory.
 _FILES = 128
-# Files whose damage may end the process that reads them: scipy's reader of MATLAB files trusts them.
-_DEADLY = (".mat",)
 
 
 @dataclass(frozen=True)
@@ -118,10 +116,10 @@ def load_shard(shard: Shard) -> tuple[Block | None, Outcome]:
 
 
 def _read_all(source: RawSource, shape: tuple[int, int, int], shards: Sequence[Shard], jobs: int) -> Iterator[Shard]:
-    read, is_deadly = source.read, source.suffix in _DEADLY
+    read = source.read
     todo = [shard for shard in shards if not shard.path.exists()]
     keep_freed_memory()
-    if not todo or (not is_deadly and min(jobs, len(todo)) <= 1):
+    if not todo or (not source.may_kill and min(jobs, len(todo)) <= 1):
         for shard in shards:
             if not shard.path.exists():
                 _read_shard(read, shape, shard)
@@ -130,7 +128,7 @@ def _read_all(source: RawSource, shape: tuple[int, int, int], shards: Sequence[S
     # Forked where that is safe, and read once in vain: processes then share what reading loads (a compiler: 100 MB),
     # and none imports the program that asked, which may be a training with torch.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    if not is_deadly:
+    if not source.may_kill:
         with suppress(ValueError):
             read(todo[0].files[0].name, todo[0].files[0].content())
     processes = min(max(jobs, 1), len(todo))

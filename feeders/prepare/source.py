@@ -73,6 +73,7 @@ class RawSource:
         probes: names of the walks that ask in a published list; `discover` says where some of them are not there.
         cleaning: which of the source's ways of cleaning ``read`` follows; stores are told apart by it.
         skip_broken: whether broken files are left out and reported, rather than the end of the preparation.
+        may_kill: damaged files may end the process that reads them, so that it is never this one.
         name: a file's path below the raw folder, or in its zip -> the sample's name; by default its stem.
         scan: a raw folder -> its items, where these are not just its files of that suffix.
         complete: (source, places, items) -> the source with what only the raw folder tells: whose walks these are, or
@@ -88,6 +89,7 @@ class RawSource:
     probes: frozenset[str] = frozenset()
     cleaning: str = "default"
     skip_broken: bool = True
+    may_kill: bool = False
     name: Callable[[PurePosixPath], str] = _stem
     scan: Callable[[Path], Iterator[RawItem]] | None = None
     complete: Callable[["RawSource", Sequence[Path], Sequence[RawItem]], "RawSource"] | None = None
