@@ -183,7 +183,7 @@ def _batch() -> SkeletonBatch:
 
 def _step(task: ClipActionTask | ReferenceStep, batch: SkeletonBatch, precision: torch.dtype | None = None) -> Step:
     """One training step with SGD, as the engine does it; parameters that get no gradient are not trained."""
-    optimiser = torch.optim.SGD(task.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    optimiser = torch.optim.SGD(task.parameters(), lr=1e-4, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
 
     def step() -> None:
         task.train()

@@ -44,11 +44,11 @@ def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig | AdamConfig) 
         raise ValueError("optimiser: got a task without trainable parameters, expected some")
     match settings:
         case SgdConfig():
-            return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov)
+            return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
         case AdamWConfig():
-            return AdamW(groups, lr=settings.lr, betas=settings.betas)
+            return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
         case AdamConfig():
-            return Adam(groups, lr=settings.lr, betas=settings.betas)
+            return Adam(groups, lr=settings.lr, betas=settings.betas, fused=True)
         case _:
             assert_never(settings)
 

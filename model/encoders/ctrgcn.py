@@ -105,86 +105,77 @@ class _NormActivate(torch.autograd.Function):
         eps: float,
         has_relu: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        accurate = torch.promote_types(x.dtype, torch.float32)
         ctx.is_plain = count is None
         ctx.has_residual = residual is not None
-        if ctx.is_plain and x.dtype != accurate:
-            # Torch's own reads low precision without a copy, but adds the residual to a rounded value.
-            y, mean, inverse = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, eps)
-            if residual is not None:
-                y += residual
-            if has_relu:
-                y.relu_()
-            variance = inverse.pow(-2) - eps
-            ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, None)
-            ctx.mark_non_differentiable(mean, variance)
-            return y, mean, variance
-        size = x.shape[2] * x.shape[3]
-        share = _shares(count, x, accurate)
-        mean = (x.sum((2, 3), dtype=accurate) * share).sum(0) / size
-        middle = _per_channel(mean)
-        step = _rows_together(x, _NORM_NUMBERS)
-        squares = [torch.linalg.vector_norm(piece - middle, dim=(2, 3)).square() for piece in x.split(step)]
-        variance = (torch.cat(squares) * share).sum(0) / size
-        inverse = (variance + eps).rsqrt()
-        scale = weight * inverse
-        shift = _per_channel(bias - mean * scale)
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for piece, home, extra in zip(x.split(step), y.split(step), _pieces(residual, step), strict=False):
-            made = _scaled(piece, _per_channel(scale), home).add_(shift)
-            if extra is not None:
-                made += extra
-            if has_relu:
-                made.relu_()
-            _settle(made, home)
-        ctx.save_for_backward(x, y if has_relu else None, weight, mean, inverse, share)
+        ctx.eps = eps
+        share = _shares(count, x, torch.promote_types(x.dtype, torch.float32))
+        row_mean, row_variance = _row_statistics(x)
+        mean = (row_mean * share).sum(0)
+        variance = ((row_variance + (row_mean - mean).square()) * share).sum(0)
+        y = torch.native_batch_norm(x, weight, bias, mean, variance, False, 0.0, eps)[0]
+        if residual is not None:
+            y += residual
+        if has_relu:
+            y.relu_()
+        ctx.save_for_backward(x, y if has_relu else None, weight, mean, variance, share)
         ctx.mark_non_differentiable(mean, variance)
         return y, mean, variance
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, mean, inverse, share = ctx.saved_tensors
+        x, y, weight, mean, variance, share = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt()
+        passed = (grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)).contiguous()
         if ctx.is_plain:
-            passed = grad if y is None else torch.ops.aten.threshold_backward(grad, y, 0)
-            grads = torch.ops.aten.native_batch_norm_backward(
+            grad_x, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
                 passed, x, weight, None, None, mean, inverse, True, 0.0, [True, True, True]
             )
-            return *grads, torch.zeros_like(weight), passed if ctx.has_residual else None, None, None, None
-        passed = grad if y is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-        step = _rows_together(x, _NORM_NUMBERS)
-        sums, products = [], []
-        gradients = zip(passed.split(step), grad.split(step), _pieces(y, step), strict=False)
-        for piece, (onward, come, out) in zip(x.split(step), gradients, strict=True):
-            if out is not None:
-                torch.ops.aten.threshold_backward.grad_input(come, out, 0, grad_input=onward)
-            sums.append(onward.sum((2, 3), dtype=share.dtype))
-            products.append(torch.mul(onward.to(share.dtype), piece).sum((2, 3)))
-        grad_bias = torch.cat(sums).sum(0)
-        grad_weight = (torch.cat(products).sum(0) - mean * grad_bias) * inverse
-        scale = weight * inverse
-        share = share / (x.shape[2] * x.shape[3])
-        slope = -share * (scale * inverse * grad_weight)
-        constant = -share * (scale * grad_bias) - slope * mean
-        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        per_row = zip(slope[:, :, None, None].split(step), constant[:, :, None, None].split(step), strict=True)
-        per_piece = zip(x.split(step), passed.split(step), grad_x.split(step), per_row, strict=True)
-        for piece, onward, home, (factor, summand) in per_piece:
-            made = _scaled(piece, factor, home).add_(summand)
-            _settle(made.addcmul_(onward, _per_channel(scale)), home)
+        else:
+            _, row_weight, row_bias = torch.ops.aten.native_batch_norm_backward(
+                _row_by_row(passed),
+                _row_by_row(x),
+                None,
+                *(part.repeat(len(x)) for part in (mean, variance)),
+                None,
+                None,
+                False,
+                ctx.eps,
+                [False, True, True],
+            )
+            grad_weight, grad_bias = (part.view(len(x), -1).sum(0) for part in (row_weight, row_bias))
+            share = share / (x.shape[2] * x.shape[3])
+            # Rounded as the product with it is: what is taken away then fits what it is taken from.
+            scale = (weight * inverse).to(x.dtype)
+            slope = -share * (scale * inverse * grad_weight)
+            constant = -share * (scale * grad_bias) - slope * mean
+            grad_x = _affine(x, slope, constant).addcmul_(passed, _per_channel(scale))
         residual = passed if ctx.has_residual else None
         return grad_x, grad_weight, grad_bias, torch.zeros_like(weight), residual, None, None, None
 
 
-def _scaled(x: Tensor, scale: Tensor, home: Tensor) -> Tensor:
-    """Multiply, written home at once where home is as accurate as the product."""
-    return torch.mul(x, scale, out=home) if home.dtype == scale.dtype else x * scale
+def _row_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (R, C) of each row and channel, in at least float32."""
+    if x.dtype not in _ACCURATE:
+        none = torch.zeros(x.shape[0] * x.shape[1], dtype=torch.float32, device=x.device)
+        mean, variance = torch.batch_norm_update_stats(_row_by_row(x), none, none, 0.0)
+        return mean.view(x.shape[:2]), variance.view(x.shape[:2])
+    mean = x.mean((2, 3))
+    pieces = zip(*(part.split(_rows_together(x, _NORM_NUMBERS)) for part in (x, mean[:, :, None, None])), strict=True)
+    squares = [torch.linalg.vector_norm(piece - middle, dim=(2, 3)).square() for piece, middle in pieces]
+    return mean, torch.cat(squares) / (x.shape[2] * x.shape[3])
 
 
-def _settle(piece: Tensor, home: Tensor) -> None:
-    """Round a finished piece into its place, unless it was made there."""
-    if piece.dtype != home.dtype:
-        home.copy_(piece)
+def _row_by_row(x: Tensor) -> Tensor:
+    """(R, C, V, T) -> (1, R * C, V, T): torch's batch norm then sees each row's channels by themselves."""
+    return x.flatten(0, 1).unsqueeze(0)
+
+
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Stretch and move each row's channels by (R, C) numbers, rounded once to the precision of x."""
+    none = torch.zeros_like(scale).flatten()
+    made = torch.native_batch_norm(_row_by_row(x), scale.flatten(), shift.flatten(), none, none + 1, False, 0.0, 0.0)
+    return made[0].view_as(x)
 
 
 def _shares(count: Tensor | None, x: Tensor, dtype: torch.dtype) -> Tensor:

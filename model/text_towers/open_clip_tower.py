@@ -1,7 +1,8 @@
 """The text side of any open_clip model; causal CLIP transformers run packed.
 
 Packed: the texts' tokens stand one after another without padding in every layer but attention, each text cut after
-its end-of-text token. Under a causal mask no later token is ever seen, so outputs and gradients equal the padded ones.
+its end-of-text token. Under a causal mask no later token is ever seen, so texts that begin alike share the tokens of
+their beginning, and outputs and gradients equal the padded ones.
 """
 
 import difflib
@@ -53,7 +54,7 @@ class OpenClipTower(TextTower):
 
 
 def encode_packed(text: Any, tokens: Tensor) -> Tensor:
-    """What ``encode_text`` gives for a causal transformer, without computing anything after the end of a text.
+    """What ``encode_text`` gives for a causal transformer, computing nothing twice and nothing after the end of a text.
 
     Args:
         text: an open_clip ``CLIP`` or ``TextTransformer`` for which ``_can_be_packed`` holds.
@@ -62,21 +63,28 @@ def encode_packed(text: Any, tokens: Tensor) -> Tensor:
         tokens: (n, context) token ids, zero-padded
         returns: (n, D)
     """
+    tokens, text_of = tokens.unique(dim=0, return_inverse=True)  # in order: texts that begin alike are neighbours
     end = tokens.argmax(dim=1) if _pool(text) == "argmax" else (tokens == _end_token(text)).int().argmax(dim=1)
     longest = int(end.max()) + 1
     tokens = tokens[:, :longest]
     kept = torch.arange(longest, device=tokens.device) <= end.unsqueeze(1)
-    packed_to_padded = kept.flatten().nonzero().squeeze(1)
-    last = kept.sum(dim=1).cumsum(dim=0) - 1
-    x: Tensor = text.token_embedding(tokens[kept]) + text.positional_embedding[packed_to_padded % longest]
+    is_new = torch.ones_like(kept)
+    is_new[1:] = (tokens[1:] != tokens[:-1]).cumsum(dim=1) > 0
+    packed = (is_new & kept).flatten().nonzero().squeeze(1)
+    # Where each position's token is packed: at the first text with the same beginning. Padding may be anywhere: a
+    # causal mask hides it.
+    place = torch.zeros_like(tokens).flatten().index_copy(0, packed, torch.arange(len(packed), device=tokens.device))
+    place = place.view_as(tokens).cummax(dim=0).values
+    last = place.gather(1, end.unsqueeze(1)).squeeze(1)
+    x: Tensor = text.token_embedding(tokens.flatten()[packed]) + text.positional_embedding[packed % longest]
     blocks = text.transformer.resblocks
     for number, block in enumerate(blocks, start=1):
-        heard = _attend(block.attn, block.ln_1(x), packed_to_padded, kept.shape)
+        heard = _attend(block.attn, block.ln_1(x), place, packed)
         if number == len(blocks):  # nothing after the last attention mixes tokens: only the ends are still needed
             x, heard = x[last], heard[last]
         x = x + block.ls_1(block.attn.out_proj(heard))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    x = text.ln_final(x)
+    x = text.ln_final(x[text_of])
     match text.text_projection:
         case None:
             return x
@@ -87,13 +95,13 @@ def encode_packed(text: Any, tokens: Tensor) -> Tensor:
     return x
 
 
-def _attend(attention: nn.MultiheadAttention, x: Tensor, packed_to_padded: Tensor, shape: torch.Size) -> Tensor:
+def _attend(attention: nn.MultiheadAttention, x: Tensor, place: Tensor, packed: Tensor) -> Tensor:
     """Causal self-attention of packed tokens (total, W); padding stands behind every real token, so none sees it."""
     projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    padded = projected.new_zeros(shape.numel(), projected.shape[1]).index_copy(0, packed_to_padded, projected)
-    query, key, value = padded.view(*shape, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    padded = projected.index_select(0, place.flatten())
+    query, key, value = padded.view(*place.shape, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
     heard = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    return heard.transpose(1, 2).flatten(2).flatten(0, 1)[packed_to_padded]
+    return heard.transpose(1, 2).flatten(2).flatten(0, 1).index_select(0, packed)
 
 
 def _load(model: str, pretrained: str, load_weights: bool) -> tuple[Any, Any]:
