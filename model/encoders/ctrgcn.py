@@ -108,6 +108,7 @@ class _NormActivate(torch.autograd.Function):
         ctx.is_plain = count is None
         ctx.has_residual = residual is not None
         ctx.eps = eps
+        x = x.contiguous()
         share = _shares(count, x, torch.promote_types(x.dtype, torch.float32))
         row_mean, row_variance = _row_statistics(x)
         mean = (row_mean * share).sum(0)
