@@ -195,6 +195,13 @@ def with_bone_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
     return _fused(file, [alone(run, file), bone, lda_alone(run, file)])
 
 
+def with_all_seeds_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """Every seed of the run and of its bone run, and LDA, fused."""
+    others = [replace(run, seed=seed, change=change) for seed in SEEDS for change in ("", "bone")]
+    spaces = [_beside(file, other.scores) for other in others if other.scores.exists()]
+    return _fused(file, [*spaces, lda_alone(run, file)])
+
+
 def _beside(file: EmbeddingFile, other: Path) -> EmbeddingSpace:
     _, aligned = align_embeddings([file, read_embeddings(other)])
     return aligned.space()
@@ -252,6 +259,7 @@ def table() -> str:
             lines.append(_row("mean of these, each fused with LDA", seeds, place, with_lda))
             both = [run for run in seeds if replace(run, change="bone").scores.exists()]
             lines.append(_row("mean of these, each fused with its bone run and LDA", both, place, with_bone_and_lda))
+            lines.append(_row("all of these, their bone runs and LDA, fused", seeds[:1], place, with_all_seeds_and_lda))
         lines.append("")
     lines += _head("with size, seed 0, one thing changed")
     ablation = [Run("ctrgcn", "with_size", change, 0) for change in ("", *CHANGES)]
