@@ -215,7 +215,10 @@ def test_bfloat16_autocast_runs_and_is_close(
 
 @pytest.mark.parametrize("device", ["cpu", needs_gpu], indirect=True)
 @pytest.mark.parametrize("has_residual", [True, False])
-def test_a_norm_in_bfloat16_is_torchs_in_float32(has_residual: bool, device: torch.device) -> None:
+@pytest.mark.parametrize("count", [None, [1, 1, 1, 3]])
+def test_a_norm_in_bfloat16_is_torchs_in_float32(
+    count: list[int] | None, has_residual: bool, device: torch.device
+) -> None:
     torch.manual_seed(0)
     norm, twin = _Norm(6).float().to(device), torch.nn.BatchNorm2d(6).float().to(device)
     for each in (norm, twin):
@@ -223,13 +226,17 @@ def test_a_norm_in_bfloat16_is_torchs_in_float32(has_residual: bool, device: tor
     x, residual, wanted = torch.randn(3, 4, 6, 5, 8, device=device).bfloat16().float()
     inputs = [3 + 2 * x, residual][: 1 + has_residual]
     low, exact = ([tensor.to(dtype).requires_grad_() for tensor in inputs] for dtype in (torch.bfloat16, torch.float32))
-    before = twin(exact[0] + 0.5) + (exact[1] if has_residual else 0)
-    after = norm(low[0], torch.full((6,), 0.5, device=device), None, *low[1:])
+    counts = torch.tensor(count or [1, 1, 1, 1], device=device)
+    # The twin runs a row as often as it counts.
+    repeated = [tensor.repeat_interleave(counts, dim=0) for tensor in exact]
+    before = twin(repeated[0] + 0.5) + (repeated[1] if has_residual else 0)
+    after = norm(low[0], torch.full((6,), 0.5, device=device), None if count is None else counts, *low[1:])
     # What is within rounding of 0 a ReLU may pass or not.
-    wanted = wanted * (before.detach().abs() > 0.1)
-    (before.relu() * wanted).sum().backward()
-    (after.float() * wanted).sum().backward()
-    pairs = [(after.detach(), before.detach().relu()), (norm.running_mean, twin.running_mean)]
+    first = counts.cumsum(0) - counts
+    wanted = wanted * (before[first].detach().abs() > 0.1)
+    (before.relu() * wanted.repeat_interleave(counts, dim=0)).sum().backward()
+    (after.float() * wanted * counts[:, None, None, None]).sum().backward()
+    pairs = [(after.detach(), before[first].detach().relu()), (norm.running_mean, twin.running_mean)]
     pairs += [(norm.running_var, twin.running_var), (norm.weight.grad, twin.weight.grad)]
     pairs += [
         (norm.bias.grad, twin.bias.grad),
