@@ -42,13 +42,14 @@ def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig | AdamConfig) 
                 groups.append({"params": parameters, "weight_decay": weight_decay, "lr_multiplier": multiplier})
     if not groups:
         raise ValueError("optimiser: got a task without trainable parameters, expected some")
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in task.parameters()) or None
     match settings:
         case SgdConfig():
-            return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
+            return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
         case AdamWConfig():
-            return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+            return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
         case AdamConfig():
-            return Adam(groups, lr=settings.lr, betas=settings.betas, fused=True)
+            return Adam(groups, lr=settings.lr, betas=settings.betas, fused=fused)
         case _:
             assert_never(settings)
 

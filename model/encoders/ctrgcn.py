@@ -91,7 +91,10 @@ class _Rows:
 
 
 class _NormActivate(torch.autograd.Function):
-    """Batch norm over rows that count differently, plus residual, plus ReLU, with arithmetic in at least float32."""
+    """Batch norm over rows that count differently, plus residual, plus ReLU.
+
+    Statistics and sums are in at least float32; in low precision a normed value is rounded before the residual comes.
+    """
 
     @staticmethod
     def forward(
@@ -133,21 +136,12 @@ class _NormActivate(torch.autograd.Function):
                 passed, x, weight, None, None, mean, inverse, True, 0.0, [True, True, True]
             )
         else:
-            _, row_weight, row_bias = torch.ops.aten.native_batch_norm_backward(
-                _row_by_row(passed),
-                _row_by_row(x),
-                None,
-                *(part.repeat(len(x)) for part in (mean, variance)),
-                None,
-                None,
-                False,
-                ctx.eps,
-                [False, True, True],
-            )
-            grad_weight, grad_bias = (part.view(len(x), -1).sum(0) for part in (row_weight, row_bias))
+            grad_weight, grad_bias = _parameter_gradients(passed, x, mean, variance, ctx.eps)
             share = share / (x.shape[2] * x.shape[3])
-            # Rounded as the product with it is: what is taken away then fits what it is taken from.
-            scale = (weight * inverse).to(x.dtype)
+            scale = weight * inverse
+            if x.dtype == torch.bfloat16:
+                # Rounded as the product with it is: what is taken away then fits what it is taken from.
+                scale = scale.bfloat16()
             slope = -share * (scale * inverse * grad_weight)
             constant = -share * (scale * grad_bias) - slope * mean
             grad_x = _affine(x, slope, constant).addcmul_(passed, _per_channel(scale))
@@ -157,14 +151,27 @@ class _NormActivate(torch.autograd.Function):
 
 def _row_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance (R, C) of each row and channel, in at least float32."""
-    if x.dtype not in _ACCURATE:
-        none = torch.zeros(x.shape[0] * x.shape[1], dtype=torch.float32, device=x.device)
+    if x.dtype not in _ACCURATE and x.device.type == "cpu":
+        none = torch.zeros(x.shape[0] * x.shape[1], dtype=torch.float32)
         mean, variance = torch.batch_norm_update_stats(_row_by_row(x), none, none, 0.0)
         return mean.view(x.shape[:2]), variance.view(x.shape[:2])
-    mean = x.mean((2, 3))
+    mean = x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
     pieces = zip(*(part.split(_rows_together(x, _NORM_NUMBERS)) for part in (x, mean[:, :, None, None])), strict=True)
     squares = [torch.linalg.vector_norm(piece - middle, dim=(2, 3)).square() for piece, middle in pieces]
     return mean, torch.cat(squares) / (x.shape[2] * x.shape[3])
+
+
+def _parameter_gradients(grad: Tensor, x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Gradients (C,) of a norm's weight and bias, from that of its output."""
+    if x.device.type == "cpu":
+        # One pass over both, which also reads low precision without a copy.
+        rows = (part.repeat(len(x)) for part in (mean, variance))
+        arguments = (_row_by_row(grad), _row_by_row(x), None, *rows, None, None, False, eps, [False, True, True])
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(*arguments)
+        return of_weight.view(len(x), -1).sum(0), of_bias.view(len(x), -1).sum(0)
+    of_bias = grad.sum((0, 2, 3), dtype=mean.dtype)
+    product = (grad.to(mean.dtype) * x).sum((0, 2, 3))
+    return (product - mean * of_bias) * (variance + eps).rsqrt(), of_bias
 
 
 def _row_by_row(x: Tensor) -> Tensor:
