@@ -198,11 +198,14 @@ def with_bone_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
     return _fused(file, [alone(run, file), bone, lda_alone(run, file)])
 
 
-def with_all_seeds_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
-    """Every seed of the run and of its bone run, and LDA, fused."""
-    others = [replace(run, seed=seed, change=change) for seed in SEEDS for change in ("", "bone")]
-    spaces = [_beside(file, other.scores) for other in others if other.scores.exists()]
-    return _fused(file, [*spaces, lda_alone(run, file)])
+def with_all_and_lda(run: Run, file: EmbeddingFile) -> EmbeddingSpace:
+    """Every finished seed of the run and of its bone run, and LDA, fused."""
+    return _fused(file, [*(_beside(file, other.scores) for other in _all_seeds(run)), lda_alone(run, file)])
+
+
+def _all_seeds(run: Run) -> list[Run]:
+    others = [replace(run, seed=seed, change=change) for change in ("", "bone") for seed in SEEDS]
+    return [other for other in others if other.scores.exists()]
 
 
 def _beside(file: EmbeddingFile, other: Path) -> EmbeddingSpace:
@@ -262,7 +265,8 @@ def table() -> str:
             lines.append(_row("mean of these, each fused with LDA", seeds, place, with_lda))
             both = [run for run in seeds if replace(run, change="bone").scores.exists()]
             lines.append(_row("mean of these, each fused with its bone run and LDA", both, place, with_bone_and_lda))
-            lines.append(_row("all of these, their bone runs and LDA, fused", seeds[:1], place, with_all_seeds_and_lda))
+            title = f"{len(_all_seeds(seeds[0]))} finished runs of joints and of bones, and LDA, fused"
+            lines.append(_row(title, seeds[:1], place, with_all_and_lda))
             for change in REPEATED:
                 changed = [replace(run, change=change) for run in seeds]
                 lines.append(_row(f"{change.replace('_', ' ')}, mean", changed, place))

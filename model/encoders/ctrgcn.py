@@ -169,6 +169,7 @@ def _parameter_gradients(grad: Tensor, x: Tensor, mean: Tensor, variance: Tensor
         arguments = (_row_by_row(grad), _row_by_row(x), None, *rows, None, None, False, eps, [False, True, True])
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(*arguments)
         return of_weight.view(len(x), -1).sum(0), of_bias.view(len(x), -1).sum(0)
+    # Elsewhere torch's own does not leave the input's gradient out.
     of_bias = grad.sum((0, 2, 3), dtype=mean.dtype)
     product = (grad.to(mean.dtype) * x).sum((0, 2, 3))
     return (product - mean * of_bias) * (variance + eps).rsqrt(), of_bias
