@@ -98,7 +98,7 @@ class Run(runs.Run):
         folder = Path("config") / ("penn-action" if self.data == "penn" else "ucla")
         if self.encoder == "ctrgcn":
             return (folder / "lst_joint.yaml", folder / "cpu.yaml")
-        overlay = "iip_cpu.yaml" if self.encoder == "iip" else "transformer_cpu.yaml"
+        overlay = "transformer_cpu.yaml" if self.encoder == "tlca" else f"{self.encoder}_cpu.yaml"
         return (folder / f"{self.encoder}.yaml", folder / overlay)
 
     def command(self) -> list[str]:

@@ -133,6 +133,7 @@ def test_every_config_file_loads(path: Path) -> None:
         "cpu.yaml": "base.yaml",
         "published_feeder.yaml": "base.yaml",
         "transformer_cpu.yaml": "tlca.yaml",
+        "bpmt_cpu.yaml": "bpmt.yaml",
         "iip_cpu.yaml": "iip.yaml",
     }
     files = [path.parent / overlays[path.name], path] if path.name in overlays else [path]

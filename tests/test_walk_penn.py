@@ -52,7 +52,7 @@ def test_every_stage_of_a_transformer_is_trained_from_the_raw_folder_and_aligned
     write_clips(tmp_path / "penn_action/labels", clips=27)
     monkeypatch.setenv("PARTCLIP_DATA", str(tmp_path))
     monkeypatch.setenv("PARTCLIP_CACHE", str(tmp_path / "cache"))
-    overlay = "iip_cpu" if encoder == "iip" else "transformer_cpu"
+    overlay = "transformer_cpu" if encoder == "tlca" else f"{encoder}_cpu"
     files = ("--config", f"config/penn-action/{encoder}.yaml", "--config", f"config/penn-action/{overlay}.yaml")
     once = [
         f"{train}.{key}" for train in ("train", "pretrain.train") for key in ("epochs=1", "schedule.warmup_epochs=0")
