@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from feeders.skeleton import Skeleton
 from model.text_cache import cached_embeddings
@@ -145,6 +146,11 @@ class TunedTexts(ClassTexts):
         self.width = tower.width
         self._per_class: tuple[tuple[int, ...], Tensor] | None = None
 
+    def train(self, mode: bool = True) -> Self:
+        """Forget what was kept: fused optimisers change weights without raising their version."""
+        self._per_class = None
+        return super().train(mode)
+
     def embed(self, text: Tensor) -> Tensor:
         """Encode the distinct texts."""
         distinct, back = text.unique(return_inverse=True)
@@ -152,7 +158,7 @@ class TunedTexts(ClassTexts):
         return embedding
 
     def per_class(self) -> Tensor:
-        """As ever; kept between calls while the tower's weights stay the same and no gradient is asked for."""
+        """As ever; without gradients kept between calls, until weights are loaded or `train` or `eval` is called."""
         if torch.is_grad_enabled():
             return super().per_class()
         weights = tuple(value for p in self.tower.parameters() for value in (p.data_ptr(), p._version))

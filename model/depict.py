@@ -35,7 +35,7 @@ class DepictConfig(StrictConfig):
 
 
 class Depict(nn.Module):
-    """Clean-to-noisy consistency of a classifier; the target takes no gradient.
+    """Clean-to-noisy consistency of a classifier; the target takes no gradient, and norms learn from both passes.
 
     Args:
         classes: K of the classifier.

@@ -1,29 +1,41 @@
 """Begin with what an encoder has learned elsewhere: in a former stage, on another task, from other people's clips."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from feeders.skeleton import Skeleton, skeleton_named
+from model.encoders.build import EncoderConfig
 from model.encoders.contract import Encoder
-from torchlight.checkpoint import load_checkpoint, load_state
+from torchlight.checkpoint import Checkpoint, load_checkpoint, load_state
 
 logger = logging.getLogger(__name__)
 
 _PREFIX = "network.encoder."
 
 
-def load_encoder(encoder: Encoder, path: Path, skeleton: Skeleton | None = None) -> None:
+# They say how an encoder is trained, not what its weights mean.
+_OF_TRAINING = ("t1", "dropout")
+
+
+def load_encoder(encoder: Encoder, path: Path, config: EncoderConfig, skeleton: Skeleton | None = None) -> Checkpoint:
     """Load the encoder's weights of a run, and nothing else of it; all of them fit, or none is loaded.
 
     Every task of ours keeps its encoder as ``network.encoder``, so the run may be a pretraining stage, an action run or
     a gait run. Where it kept a moving average, that is what is loaded.
 
     Args:
-        encoder: of the same config as the run's.
+        encoder: as the run's.
         path: a run folder (its chosen checkpoint, else its last), the folder of a chain (its last stage), or a file.
+        config: of the encoder; where the run's was another one, that is said (heads, attention and bones need not show
+            in the weights' shapes).
         skeleton: of the clips to come. With it, weights learned on another skeleton are accepted only where that one
             has the same joints in the same order (COCO17 from another data set's COCO17, whatever each is called);
             without it only the shapes are compared, and joints in another order would pass unnoticed.
+
+    Returns:
+        the checkpoint
 
     Raises:
         FileNotFoundError: there is no checkpoint; ValueError: it does not fit, naming what differs.
@@ -41,6 +53,17 @@ def load_encoder(encoder: Encoder, path: Path, skeleton: Skeleton | None = None)
         raise ValueError(f"init_from: {file}: got a checkpoint without {_PREFIX}*, expected one of an encoder")
     load_state(encoder, state, f"init_from: {file}")
     logger.info("the encoder starts from %s, learned on %s (%s)", file, checkpoint.dataset, checkpoint.chosen_by)
+    if different := _differences(config.model_dump(mode="json"), checkpoint):
+        logger.warning("%s: its encoder was another one: %s", file, "; ".join(different))
+    return checkpoint
+
+
+def _differences(now: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
+    """What both encoders say of themselves, and say differently."""
+    run = checkpoint.config
+    then = run.get("encoder") or run.get("model", {}).get("encoder", {})
+    keys = [key for key in now if key in then and key not in _OF_TRAINING and now[key] != then[key]]
+    return [f"{key}: {now[key]!r} now, {then[key]!r} then" for key in keys]
 
 
 def _checkpoint_in(path: Path) -> Path:

@@ -1,26 +1,30 @@
 """The recipe of the main job: part features of a skeleton encoder, aligned with part-level action prompts."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from feeders.loading import ActionDataConfig, build_loaders, data_set
-from feeders.skeleton import skeleton_named
+from feeders.skeleton import Skeleton, skeleton_named
 from model.encoders.cascade import CascadeConfig
 from model.init_from import load_encoder
 from model.losses import ClipLossConfig
-from model.part_clip import PartClip, PartClipConfig
+from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
-from text_prompts.bank import load_bank
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig
 from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
 from torchlight.metrics.zero_shot import ZeroShotMetrics
+from torchlight.optim import build_optimiser
 from torchlight.task import Loaders, Metric, Prediction
+
+logger = logging.getLogger(__name__)
 
 _SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("val", "test"), "zeroshot": ("test",)}
 
@@ -65,7 +69,23 @@ def clip_loaders(run: ClipRun, phases: Sequence[str]) -> Loaders:
     if "train" in phases:
         _check_clusters(run)
     splits = {split for phase in phases for split in _SPLITS_OF_PHASE[phase]} | set(run.train.evaluated_splits)
-    return build_loaders(run.data, run.train.batch_size, run.train.evaluation_batch_size, run.seed, sorted(splits))
+    sizes = (run.train.batch_size, run.train.evaluation_batch_size)
+    loaders = build_loaders(run.data, *sizes, run.seed, sorted(splits))
+    if "train" in phases and "val" not in loaders.evaluation:
+        _refuse_validation(run)
+    return loaders
+
+
+def _refuse_validation(run: ClipRun) -> None:
+    """A ValueError where a training without validation clips is to choose something on them."""
+    for key, is_asked in {
+        "inference.text_weight": run.inference.text_weight == "validation",
+        "train.evaluate / train.select": "val" in run.train.evaluated_splits,
+    }.items():
+        if is_asked:
+            raise ValueError(
+                f"{key}: got validation with nobody held out, expected data.validation_subjects to name some"
+            )
 
 
 def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
@@ -98,14 +118,13 @@ def _check_clusters(run: ClipRun) -> None:
 
 
 def refuse_early(run: ClipRun, phases: Sequence[str]) -> None:
-    """A ValueError where the network or its prompts cannot be: for who would pretrain for hours before."""
+    """A ValueError where the task or its optimiser cannot be: for who would pretrain for hours before."""
     _check_zero_shot(run, phases)
     _check_clusters(run)
-    run.inference.check(run.text.tower != "none")
+    if run.data.validation_subjects == ():
+        _refuse_validation(run)
     facts = data_set(run.data)
-    PartClip(run.model, facts.skeleton, len(facts.class_names), run.data.bodies or facts.bodies, text_width=1)
-    if run.text.tower != "none":
-        load_bank(run.text.prompts).for_classes(facts.class_names)
+    build_optimiser(_built(run, facts.class_names, facts.skeleton, None), run.train.optimiser)
 
 
 def _learned(run: ClipRun) -> tuple[int, ...]:
@@ -130,32 +149,66 @@ def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkp
         )
 
 
+def _refuse_seen_classes(run: ClipRun, origin: Checkpoint) -> None:
+    """What an encoder begins with must not have seen a clip of an unseen class, with its label or without."""
+    facts = data_set(run.data)
+    hidden_then = facts.unseen_classes(origin.config.get("data", {}).get("zero_shot"))
+    if leaked := sorted(facts.unseen_classes(run.data.zero_shot) - hidden_then):
+        names = ", ".join(facts.class_names[number] for number in leaked[:5])
+        raise ValueError(
+            f"init_from: got an encoder that has seen {names} ({len(leaked)} classes that "
+            f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"
+        )
+
+
+def _refuse_another_choice(run: ClipRun, checkpoint: Checkpoint) -> None:
+    """The weight of the texts is chosen at the end of training, and cannot be chosen later."""
+    then = checkpoint.config.get("inference", {}).get("text_weight")
+    if run.inference.text_weight == "validation" and not (then == "validation" and checkpoint.calibrated):
+        raise ValueError(
+            "inference.text_weight: got validation with weights for which none was chosen, expected a number; a "
+            "training with inference.text_weight=validation chooses one at its end"
+        )
+
+
 def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     if checkpoint is not None and checkpoint.class_names == loaders.class_names:
         _refuse_other_classes(run, loaders.class_names, checkpoint)
-    build = ClipActionTask.build if run.data.zero_shot is None else ZeroShotTask.build
+    if checkpoint is not None and "train" not in run.phases:
+        _refuse_another_choice(run, checkpoint)
     skeleton = skeleton_named(loaders.skeleton)
-    task = build(
-        model=run.model,
-        text=run.text,
-        loss=run.loss,
-        inference=run.inference,
-        skeleton=skeleton,
-        class_names=loaders.class_names,
-        bodies=run.data.bodies or data_set(run.data).bodies,
-        state=None if checkpoint is None else checkpoint.weights,
-        learned=_learned(run),
-        modality=run.data.modality,
-    )
+    task = _built(run, loaders.class_names, skeleton, None if checkpoint is None else checkpoint.weights)
     if checkpoint is None and run.init_from is not None:
-        load_encoder(task.network.encoder, run.init_from, skeleton)
+        origin = load_encoder(task.network.encoder, run.init_from, run.model.encoder, skeleton)
+        if origin.class_names == loaders.class_names:
+            _refuse_seen_classes(run, origin)
+        if origin.modality != run.data.modality:
+            logger.warning("init_from: it has learned %s, and goes on with %s", origin.modality, run.data.modality)
     elif checkpoint is None and isinstance(run.model.encoder, CascadeConfig) and run.model.encoder.t1 != "tuned":
         raise ValueError(
             f"model.encoder.t1: got {run.model.encoder.t1} of an encoder that nothing has trained, expected init_from, "
             "a pretraining (main_bpmt.py --phase all), or t1=tuned"
         )
     return task
+
+
+def _built(
+    run: ClipRun, class_names: Sequence[str], skeleton: Skeleton, state: Mapping[str, Tensor] | None
+) -> ClipActionTask:
+    build = ClipActionTask.build if run.data.zero_shot is None else ZeroShotTask.build
+    return build(
+        model=run.model,
+        text=run.text,
+        loss=run.loss,
+        inference=run.inference,
+        skeleton=skeleton,
+        class_names=class_names,
+        bodies=run.data.bodies or data_set(run.data).bodies,
+        state=state,
+        learned=_learned(run),
+        modality=run.data.modality,
+    )
 
 
 def clip_metrics(run: ClipRun, loaders: Loaders) -> Sequence[Metric]:

@@ -42,11 +42,13 @@ def enrol(trained: Trained[GaitRun]) -> None:
     prediction, names, is_gallery = _walks(trained, run.enrol.walks, "gallery")
     if not is_main():
         return barrier()
-    if run.enrol.name is not None:
+    if run.enrol.person is not None:
         if not run.enrol.walks:
-            raise ValueError("enrol.name: got it without walks, expected files of that person: --phase enrol FILE ...")
-        names = [run.enrol.name] * len(names)
-        ids = tuple(f"{run.enrol.name}/{walk}" for walk in prediction.sample_ids)
+            raise ValueError(
+                "enrol.person: got it without walks, expected files of that person: --phase enrol FILE ..."
+            )
+        names = [run.enrol.person] * len(names)
+        ids = tuple(f"{run.enrol.person}/{walk}" for walk in prediction.sample_ids)
         prediction = replace(prediction, sample_ids=ids)
     strangers = () if run.enrol.walks else run.enrol.leave_out
     if unknown := sorted(set(strangers) - set(names)):

@@ -63,13 +63,13 @@ class EnrolConfig(StrictConfig):
 
     Args:
         walks: files in the data set's layout, or a store; none enrols the gallery walks of the test split.
-        name: whose walks the files are, whatever their paths say.
+        person: whose walks the files are, whatever their paths say.
         add: to the gallery that is there, rather than in its place.
         leave_out: people of the test split who then stay strangers.
     """
 
     walks: tuple[Path, ...] = ()
-    name: str | None = None
+    person: str | None = None
     add: bool = False
     leave_out: tuple[str, ...] = ()
 
@@ -236,7 +236,7 @@ def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         _warn_of_familiar_people(loaders, checkpoint)
     encoder = task.network.encoder
     if checkpoint is None and run.init_from is not None:
-        load_encoder(encoder, run.init_from, skeleton)
+        load_encoder(encoder, run.init_from, run.model.encoder, skeleton)
     elif checkpoint is None and (run.model.freeze_encoder or getattr(run.model.encoder, "t1", "tuned") != "tuned"):
         raise ValueError(
             "model: got an encoder that stands still though nothing has trained it, expected init_from=RUN, or "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from feeders.skeleton import Skeleton
 from model.encoders.build import EncoderConfig, build_encoder
@@ -35,6 +35,9 @@ class StageRun(RunConfig):
         stage: of the encoder.
         former: the stage whose encoder this one's begins with; its folder lies beside this one's.
     """
+
+    # What fine-tuning does with T1.
+    after_training: ClassVar[tuple[str, ...]] = ("encoder.t1",)
 
     encoder: EncoderConfig
     mask: MaskConfig
@@ -93,7 +96,7 @@ def reconstruction_task(
     encoder = build_encoder(run.encoder, skeleton, bodies)
     assert isinstance(encoder, StagedEncoder)
     if checkpoint is None and run.former is not None:
-        load_encoder(encoder, Path(run.work_dir).parent / run.former, skeleton)
+        load_encoder(encoder, Path(run.work_dir).parent / run.former, run.encoder, skeleton)
     return ReconstructionTask(encoder, run.stage, run.mask, {"skeleton": skeleton.name})
 
 

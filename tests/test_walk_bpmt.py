@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,15 @@ def test_fine_tuning_begins_with_another_runs_encoder(
     assert all(bool((given[name] == tuned[name]).all()) for name in first)
 
 
+def test_what_fine_tuning_does_with_t1_is_tried_on_one_pretraining(
+    environment: dict[str, str], runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTCLIP_CACHE", environment["PARTCLIP_CACHE"])
+    shutil.copytree(runs["tlca"] / "frames", tmp_path / "frames")
+    words = (*map(str, small("tlca", tmp_path)), "--phase", "finetune", "--device", "cpu", "train.epochs=1")
+    assert run_chain(CHAIN, [*words, "model.encoder.t1=frozen"]) == 0
+
+
 @pytest.mark.parametrize(
     ("encoder", "words", "says"),
     [
@@ -188,6 +198,9 @@ def test_bad_input_is_one_clear_line(
         (("text.tower=none", "inference.text_weight=0.5"), "inference.text_weight: got 0.5"),
         (("data.zero_shot=demo_12_4",), "data.zero_shot=demo_12_4, expected phase zeroshot in its place"),
         (("loss.dtcr={kmeans: 0.1}", "train.batch_size=16"), "loss.dtcr.clusters: got 16 for batches of 16 clips"),
+        (("train.optimiser.groups={txt: 0.1}",), "train.optimiser.groups: got 'txt'"),
+        (("train.evaluate=[val]", "data.validation_subjects=[]"), "expected data.validation_subjects to name some"),
+        (("inference.text_weight=validation", "data.validation_subjects=[]"), "inference.text_weight: got validation"),
     ],
 )
 def test_what_fine_tuning_refuses_is_refused_before_the_pretraining(
@@ -217,11 +230,18 @@ def test_each_stands_in_any_config_of_the_main_job(encoder: str, parts: str) -> 
 
 
 def test_a_pretrained_transformer_is_asked_for_classes_that_it_never_saw(
-    runs: dict[str, Path], environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: dict[str, Path],
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PARTCLIP_CACHE", environment["PARTCLIP_CACHE"])
-    words = (*map(str, small("tlca", tmp_path)), "data.zero_shot=demo_12_4", f"init_from={runs['tlca'] / 'frames'}")
-    assert run_chain(CHAIN, [*words, "--phase", "finetune", "zeroshot", "--device", "cpu"]) == 0
+    words = (*map(str, small("tlca", tmp_path)), "data.zero_shot=demo_12_4", "--device", "cpu")
+    seen = f"init_from={runs['tlca'] / 'frames'}"
+    assert run_chain(CHAIN, [*words, seen, "--phase", "finetune", "zeroshot"]) == 2
+    assert "init_from: got an encoder that has seen clap" in capsys.readouterr().err
+    assert run_chain(CHAIN, [*words, "--phase", "pretrain", "finetune", "zeroshot"]) == 0
     *_, row = (tmp_path / "finetune" / "metrics.jsonl").read_text().splitlines()
     assert "test/zsl" in row
 

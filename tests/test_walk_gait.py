@@ -152,7 +152,7 @@ def test_people_are_enrolled_one_after_the_other_by_name(cache: Path, run: Path,
     folder = copy_of(run, tmp_path / "copy")
     for person, words in ((8, ()), (12, ("enrol.add=true",))):
         done = gait(
-            cache, folder, "--phase", "enrol", *recordings(cache, person)[:2], f"enrol.name=no {person}", *words
+            cache, folder, "--phase", "enrol", *recordings(cache, person)[:2], f"enrol.person=no {person}", *words
         )
         assert done.returncode == 0, done.stderr
         assert ("replaced; enrol.add=true" in done.stderr) == (person == 8)

@@ -103,7 +103,9 @@ class Engine:
         finally:
             scalars.close()
         if isinstance(train.select, SelectBest):
-            self._calibrate(self._run_dir.best)
+            kept = [self._run_dir.best_of_epoch(epoch) for _, epoch in self._best] if train.keep_best > 1 else []
+            for path in (self._run_dir.best, *kept):
+                self._calibrate(path)
         self._calibrate(self._run_dir.last)
 
     @property
@@ -210,7 +212,9 @@ class Engine:
         value = values[select.metric]
         sign = -1 if select.goal == "max" else 1
         # Of equal epochs the earlier is the better one.
-        ranking = sorted((*self._best, (value, epoch + 1)), key=lambda entry: (sign * entry[0], entry[1]))
+        ranking = sorted(
+            (*self._best, (value, epoch + 1)), key=lambda entry: (math.isnan(entry[0]), sign * entry[0], entry[1])
+        )
         kept, dropped = ranking[: self._run.train.keep_best], ranking[self._run.train.keep_best :]
         self._best = tuple(kept)
         warning = "; chosen on TEST" if select.split == "test" else ""

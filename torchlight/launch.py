@@ -263,11 +263,9 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
     if config.deterministic:
         make_deterministic()
     run_dir = RunDir(Path(config.work_dir))
-    resume = _checkpoint_to_resume(run_dir, command) if "train" in config.phases else None
-    if resume is not None:
-        refuse_another_run(config, resume, "resume")
+    start = _start_of(run_dir, config, command) if "train" in config.phases else None
     if is_main():
-        _open_run_dir(run_dir, config, command.overwrite, is_fresh="train" in config.phases and resume is None)
+        _open_run_dir(run_dir, config, is_trained=start is not None)
     barrier()
     with logging_to(run_dir.log):
         logger.info("%s in %s, device %s, %d process(es)", "+".join(config.phases), run_dir.root, device, world_size())
@@ -277,7 +275,8 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
         weights = command.weights
         for phase in config.phases:
             if phase == "train":
-                _train(run, resume, weights)
+                assert start is not None
+                _train(run, start, weights)
                 # What is tested next is what has just been trained, not what training began with.
                 weights = None
             elif phase in recipe.own_phases:
@@ -287,21 +286,54 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
     return 0
 
 
-def _open_run_dir(run_dir: RunDir, config: RunConfig, overwrite: bool, is_fresh: bool) -> None:
-    if is_fresh:
-        run_dir.begin(overwrite)
+def _open_run_dir(run_dir: RunDir, config: RunConfig, is_trained: bool) -> None:
     run_dir.root.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(run_dir.root)
-    if is_fresh or not run_dir.config.exists():
+    if is_trained:
+        # Not in a test: somebody may be training there.
+        remove_unfinished(run_dir.root)
+    else:
+        _keep_config(run_dir, config)
+
+
+def _keep_config(run_dir: RunDir, config: RunConfig) -> None:
+    if not run_dir.config.exists():
         write_atomically(run_dir.config, dump_config(config).encode())
 
 
-def _checkpoint_to_resume(run_dir: RunDir, command: Command) -> Checkpoint | None:
-    if command.resume is None or (command.resume == "auto" and not run_dir.last.exists()):
-        return None
+@dataclass(frozen=True)
+class _Start:
+    """Where a training begins: from nothing, or from a checkpoint; ``file`` where that lies in another run's folder."""
+
+    checkpoint: Checkpoint | None = None
+    file: Path | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """The run's folder has nothing of this run."""
+        return self.checkpoint is None or self.file is not None
+
+
+def _start_of(run_dir: RunDir, config: RunConfig, command: Command) -> _Start:
+    """As the command says; a folder that holds another run is refused unless that may be overwritten."""
+    is_resumed = command.resume is not None and (command.resume != "auto" or run_dir.last.exists())
+    start = _resumed(run_dir, config, command) if is_resumed else _Start()
+    if start.is_new and not command.overwrite:
+        run_dir.refuse_a_run()
+    return start
+
+
+def _resumed(run_dir: RunDir, config: RunConfig, command: Command) -> _Start:
     if command.weights is not None:
         raise ValueError("--weights: got it with --resume, expected one of the two; a resumed run has its own weights")
-    return load_checkpoint(run_dir.last if command.resume == "auto" else Path(command.resume))
+    path = run_dir.last if command.resume == "auto" else Path(str(command.resume))
+    checkpoint = load_checkpoint(path)
+    refuse_another_run(config, checkpoint, "resume")
+    best = RunDir(path.parent).best
+    if checkpoint.best and not best.exists():
+        raise FileNotFoundError(
+            f"{best}: no such checkpoint; {path} needs it, the choice of epoch {checkpoint.best[0][1]}"
+        )
+    return _Start(checkpoint, None if path.parent.resolve() == run_dir.root.resolve() else path)
 
 
 def refuse_another_run(config: RunConfig, checkpoint: Checkpoint, where: str) -> None:
@@ -322,31 +354,46 @@ def _differences_shown(config: RunConfig, checkpoint: Checkpoint, *beyond: str) 
     )
 
 
-def _train(run: _Run[R], resume: Checkpoint | None, weights: Path | None) -> None:
-    initial = resume if weights is None else load_checkpoint(weights)
+def _train(run: _Run[R], start: _Start, weights: Path | None) -> None:
+    resume, run_dir = start.checkpoint, run.run_dir
+    initial = resume if weights is None else _fitting(run, weights)
     task = run.build_task(initial)
     if weights is not None and initial is not None:
         load_state(task, initial.weights, str(weights))
         logger.info("training starts from %s (%s)", weights, initial.chosen_by)
     if resume is not None:
         logger.info("going on after %d epochs and %d batches", resume.progress.epoch, resume.progress.batch)
-    Engine(task, run.loaders, run.metrics, run.config, run.device, run.run_dir).fit(resume)
+    engine = Engine(task, run.loaders, run.metrics, run.config, run.device, run_dir)
+    if is_main():
+        # Not before: what is there must not be lost to a run that cannot begin.
+        if start.is_new:
+            run_dir.clear()
+        if start.file is not None:
+            run_dir.take_over(start.file)
+        _keep_config(run_dir, run.config)
     barrier()
+    engine.fit(resume)
+    barrier()
+
+
+def _fitting(run: _Run[R], path: Path) -> Checkpoint:
+    """A checkpoint of these classes; that it was trained with another config is allowed, but never silent."""
+    checkpoint, loaders = load_checkpoint(path), run.loaders
+    if checkpoint.class_names != loaders.class_names and not run.recipe.is_open_set:
+        raise ValueError(
+            f"{path}: got weights for {len(checkpoint.class_names)} classes of {checkpoint.dataset}, expected the "
+            f"{len(loaders.class_names)} classes of {loaders.dataset}"
+        )
+    if is_main() and (different := _differences_shown(run.config, checkpoint, "train.")):
+        logger.warning("%s was trained with another config: %s", path, different)
+    return checkpoint
 
 
 def _load_trained(run: _Run[R], weights: Path | None) -> Trained[R]:
     config, loaders, run_dir = run.config, run.loaders, run.run_dir
     selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
     path = selected if weights is None else weights
-    checkpoint = load_checkpoint(path)
-    if checkpoint.class_names != loaders.class_names and not run.recipe.is_open_set:
-        raise ValueError(
-            f"{path}: got weights for {len(checkpoint.class_names)} classes of {checkpoint.dataset}, expected the "
-            f"{len(loaders.class_names)} classes of {loaders.dataset}"
-        )
-    # Testing with other data, say another protocol's, is allowed, but never silent.
-    if is_main() and (different := _differences_shown(config, checkpoint, "train.")):
-        logger.warning("%s was trained with another config: %s", path, different)
+    checkpoint = _fitting(run, path)
     task = run.build_task(checkpoint)
     load_state(task, checkpoint.weights, str(path))
     task.to(run.device)

@@ -1,8 +1,9 @@
 """Optimiser, learning rate schedule and weight averaging: pure functions of the step wherever they can be."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -45,13 +46,26 @@ def build_optimiser(task: Task, settings: SgdConfig | AdamWConfig | AdamConfig) 
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in task.parameters()) or None
     match settings:
         case SgdConfig():
-            return SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
+            return _sgd(groups, settings, fused)
         case AdamWConfig():
             return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)
         case AdamConfig():
             return Adam(groups, lr=settings.lr, betas=settings.betas, fused=fused)
         case _:
             assert_never(settings)
+
+
+def _sgd(groups: Sequence[dict[str, Any]], settings: SgdConfig, fused: bool | None) -> SGD:
+    """SGD whose momentum begins with zeros, so that its first step is the usual one.
+
+    Left to itself the fused one begins with memory as it finds it where the first step overflows (fp16), and breaks
+    where a parameter's first gradient comes later.
+    """
+    sgd = SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
+    if settings.momentum:
+        for parameter in (parameter for group in groups for parameter in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def learning_rate(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchlight.atomic import remove_unfinished, write_atomically
+from torchlight.atomic import write_atomically
 
 Row = Mapping[str, Any]
 
@@ -67,23 +67,27 @@ class RunDir:
         """People with names, by their embeddings."""
         return self.root / "gallery.npz"
 
-    def begin(self, overwrite: bool) -> None:
-        """Make the folder ready for a training from scratch.
-
-        Raises:
-            ValueError: there is a run in it already, and it may not be overwritten.
-        """
-        if self.last.exists() and not overwrite:
+    def refuse_a_run(self) -> None:
+        """A ValueError where there is a run in the folder already."""
+        if held := [path.name for path in (self.last, self.best) if path.exists()]:
             raise ValueError(
-                f"{self.root}: got a folder with a trained run (last.pt), expected a new one; continue it with "
+                f"{self.root}: got a folder with a trained run ({held[0]}), expected a new one; continue it with "
                 "--resume auto, choose another --work-dir, or replace it with --overwrite"
             )
-        self.root.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(self.root)
-        own = (self.config, self.last, self.metrics, self.log, self.gallery)
+
+    def clear(self) -> None:
+        """Delete what a former run has left, but for its log, which goes on."""
+        own = (self.config, self.last, self.metrics, self.gallery)
         made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "tb/events.*")
         for old in (*own, *(file for pattern in made for file in self.root.glob(pattern))):
             old.unlink(missing_ok=True)
+
+    def take_over(self, last: Path) -> None:
+        """Bring over a checkpoint of another folder as the last one, with what that run had chosen and measured."""
+        other = RunDir(last.parent)
+        for path in (last, other.metrics, *other.root.glob("best*.pt")):
+            if path.exists():
+                write_atomically(self.last if path == last else self.root / path.name, path.read_bytes())
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of ``metrics.jsonl``; a last line that a killed process left half-written is passed over."""

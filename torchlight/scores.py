@@ -155,9 +155,14 @@ def read_labels(path: Path) -> Mapping[str, int]:
         return labels
     try:
         rows = [line.rpartition(",") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return {name.strip(): int(label) for name, _, label in rows}
+        read = [(name.strip(), int(label)) for name, _, label in rows]
     except ValueError as error:
         raise ValueError(f"{path}: got {error}, expected lines of sample_id,label") from error
+    found: dict[str, int] = {}
+    for name, label in read:
+        if found.setdefault(name, label) != label:
+            raise ValueError(f"{path}: got labels {found[name]} and {label} for {name}, expected one")
+    return found
 
 
 def with_labels(scores: ScoreFile, labels: Mapping[str, int]) -> ScoreFile:

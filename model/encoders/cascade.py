@@ -106,7 +106,9 @@ class BoneInput(nn.Module):
         self.share = nn.Parameter(torch.zeros(len(skeleton.parents))) if kind == "parameterise" else None
 
     def forward(self, pose: Tensor, weight: Tensor) -> Tensor:
-        """Place and weight of each joint; zero where the joint, or the parent it is compared with, is not seen.
+        """Place and weight of each joint; zero where the joint, or the parent of a bone, is not seen.
+
+        The learned share of a parent that is not seen is taken of its zeros: the joint then keeps its place.
 
         Shapes:
             pose: (R, T, V, C); weight: (R, T, V)
@@ -118,7 +120,6 @@ class BoneInput(nn.Module):
         parent_weight = torch.where(self.is_root, weight, weight[:, :, self.parent])
         parent_pose = pose[:, :, self.parent].masked_fill(self.is_root[:, None], 0)
         if self.share is not None:
-            # A parent that is not seen is at zero, and so takes nothing away.
             seen_pose = parent_pose * (weight > 0).unsqueeze(-1) * self.share[:, None]
             return torch.cat([pose - seen_pose, weight.unsqueeze(-1)], dim=-1)
         bone_weight = torch.minimum(weight, parent_weight).unsqueeze(-1)

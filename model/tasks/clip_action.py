@@ -156,7 +156,7 @@ class ClipActionTask(Task):
         """``logits`` as chosen for inference, (N, K); with texts also ``classifier`` alone and ``similarity``.
 
         Shapes (outputs):
-            logits, classifier: (N, K); similarity: (N, 1+P, K) cosines to the class texts, 0 where a slot is absent
+            logits, classifier: (N, K); similarity: (N, 1+P, K) cosines to the class texts, NaN where a slot is absent
         """
         classifier, similarity = self.scores(batch)
         outputs = {"logits": classifier}
@@ -169,12 +169,13 @@ class ClipActionTask(Task):
         """Classifier logits and cosines to the class texts, averaged over the mirror image where that is asked for.
 
         Shapes:
-            returns: (N, learned classes) and (N, 1+P, K), without texts (N, 0, learned classes)
+            returns: (N, learned classes) and (N, 1+P, K), NaN where a slot is absent; without texts that is
+                (N, 0, learned classes)
         """
         classifier, similarity = self._scores_of(batch)
         if self.inference.mirror:
             of_image = self._scores_of(mirrored(batch, self.skeleton))
-            classifier, similarity = (classifier + of_image[0]) / 2, (similarity + of_image[1]) / 2
+            classifier, similarity = (classifier + of_image[0]) / 2, torch.stack([similarity, of_image[1]]).nanmean(0)
         return classifier, similarity
 
     def _scores_of(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
@@ -239,11 +240,11 @@ class ClipActionTask(Task):
         assert self.texts is not None
         text = self.texts.per_class()
         columns = [cosine(aligned.embedding[:, row], text[:, row]) for row in range(text.shape[1])]
-        return torch.stack(columns, dim=1) * aligned.present.unsqueeze(-1)
+        return torch.stack(columns, dim=1).masked_fill(~aligned.present.unsqueeze(-1), torch.nan)
 
 
 def fuse(classifier: Tensor, similarity: Tensor, scale: Tensor, text_weight: float) -> Tensor:
-    """Class scores: log-probabilities of the classifier plus the weighted mean of the slots' scaled cosines.
+    """Class scores: log-probabilities of the classifier plus the weighted mean of the present slots' scaled cosines.
 
     Shapes:
         classifier: (N, K) logits, returned as they are where ``text_weight`` is 0
@@ -256,8 +257,8 @@ def fuse(classifier: Tensor, similarity: Tensor, scale: Tensor, text_weight: flo
 
 
 def text_scores(similarity: Tensor, scale: Tensor) -> Tensor:
-    """(N, 1+P, K) cosines and (1+P,) factors -> (N, K): the mean of the slots' scaled cosines."""
-    return (scale.float()[:, None] * similarity).mean(dim=1)
+    """(N, 1+P, K) cosines and (1+P,) factors -> (N, K): the mean of the present slots' scaled cosines, or 0."""
+    return (scale.float()[:, None] * similarity).nanmean(dim=1).nan_to_num(0)
 
 
 def _texts(

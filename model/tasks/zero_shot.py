@@ -36,7 +36,7 @@ class ZeroShotTask(ClipActionTask):
         """``logits`` as calibrated, ``text`` the same without a penalty.
 
         Shapes (outputs):
-            logits, text: (N, K); similarity: (N, 1+P, K) cosines to the class texts, 0 where a slot is absent
+            logits, text: (N, K); similarity: (N, 1+P, K) cosines to the class texts, NaN where a slot is absent
         """
         _, similarity = self.scores(batch)
         text = text_scores(similarity, self.network.scale())

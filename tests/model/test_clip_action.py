@@ -121,6 +121,21 @@ def test_predictions_carry_the_pieces_their_logits_are_made_of() -> None:
     assert_close(outputs["logits"], expected)
 
 
+def test_a_part_that_is_not_seen_counts_for_nothing_in_the_texts_say() -> None:
+    task, batch = _task(weight=0.7).eval(), clips()
+    weight = batch.joint_weight.clone()
+    weight[0, :, list(KINECT20.parts("torso_arms_legs")["arms"].joints)] = 0
+    hidden = replace(batch, joint_weight=weight, pose=batch.pose * (weight > 0).unsqueeze(1))
+    with torch.no_grad():
+        outputs = task.predict(hidden).outputs
+    similarity, slot = outputs["similarity"], task.network.slot_names.index("arms")
+    assert similarity[0, slot].isnan().all()
+    assert similarity.isnan().any(dim=2).sum() == 1
+    seen = [row for row in range(4) if row != slot]
+    expected = outputs["classifier"][0].log_softmax(0) + 0.7 * (similarity[0, seen] / 0.07).mean(dim=0)
+    assert_close(outputs["logits"][0], expected)
+
+
 def test_a_text_weight_of_zero_is_the_classifier_alone() -> None:
     with torch.no_grad():
         outputs = _task().eval().predict(clips()).outputs

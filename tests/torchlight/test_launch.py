@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,50 @@ def test_resuming_from_the_end_of_an_epoch_repeats_no_row_and_changes_no_bit(
     assert rows(dying) == rows(tmp_path / "whole")
 
 
+BEST = ("train.select={name: best, metric: val/top1}", "train.keep_best=2", "train.epochs=4")
+
+
+def test_a_run_moved_to_another_folder_takes_along_what_it_had_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert door(here, *BEST) == 0
+    assert door(there, *BEST, "--phase", "train", "test", "--resume", str(here / "last.pt")) == 0
+    for name in ("best.pt", "last.pt"):
+        assert_same_state(load_checkpoint(here / name), load_checkpoint(there / name))
+    assert [row for row in rows(there) if "checkpoint" not in row] == [r for r in rows(here) if "checkpoint" not in r]
+    assert door(there, *BEST, "--resume", str(here / "last.pt")) == 2
+    assert "got a folder with a trained run" in capsys.readouterr().err
+    (here / "best.pt").unlink()
+    assert door(tmp_path / "third", *BEST, "--resume", str(here / "last.pt")) == 2
+    assert "best.pt: no such checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mistake", [("data.clips=2",), ("--weights", "nowhere.pt")])
+def test_a_run_that_cannot_begin_destroys_nothing(tmp_path: Path, mistake: tuple[str, ...]) -> None:
+    assert door(tmp_path) == 0
+    kept = {path: file_sha256(path) for path in tmp_path.rglob("*") if path.is_file() and path.name != "log.txt"}
+    assert door(tmp_path, "--phase", "train", "--overwrite", *mistake) == 2
+    assert {path: file_sha256(path) for path in kept} == kept
+
+
+def test_an_epoch_without_a_number_is_the_worst(tmp_path: Path) -> None:
+    values = iter([float("nan"), 50.0, 40.0, float("nan")])
+    recipe = replace(RECIPE, build_metrics=lambda run, loaders: [lambda prediction: {"luck": next(values)}])
+    arguments = ("train.select={name: best, metric: val/luck}", "train.epochs=4", "--phase", "train")
+    assert run(recipe, ["--work-dir", str(tmp_path), "--device", "cpu", *arguments]) == 0
+    assert load_checkpoint(tmp_path / "best.pt").chosen_by == "best val/luck = 50.00 at epoch 2 of 4"
+
+
+def test_a_test_leaves_alone_what_a_training_is_writing(tmp_path: Path) -> None:
+    assert door(tmp_path, "--phase", "train") == 0
+    (tmp_path / ".last.pt.abc.unfinished").touch()
+    assert door(tmp_path, "--phase", "test") == 0
+    assert (tmp_path / ".last.pt.abc.unfinished").exists()
+    assert door(tmp_path, "--phase", "train", "--resume", "auto") == 0
+    assert not (tmp_path / ".last.pt.abc.unfinished").exists()
+
+
 def test_resume_auto_starts_afresh_where_there_is_nothing_and_rests_where_all_is_done(tmp_path: Path) -> None:
     assert door(tmp_path / "a", "--resume", "auto", "--phase", "train") == 0
     before = file_sha256(tmp_path / "a" / "last.pt")
@@ -165,9 +210,10 @@ def test_the_best_epochs_are_kept_and_best_is_the_best_of_the_metric_rows(tmp_pa
 def test_files_hold_what_the_task_chose_on_the_validation_predictions_of_their_own_weights(
     tmp_path: Path, ema: str
 ) -> None:
-    arguments = ("train.select={name: best, metric: val/top1}", f"train.ema_decay={ema}")
-    assert door(tmp_path, *arguments) == 0
-    for name in ("best.pt", "last.pt"):
+    assert door(tmp_path, *BEST, f"train.ema_decay={ema}") == 0
+    names = [path.name for path in tmp_path.glob("*.pt")]
+    assert len(names) == 4
+    for name in names:
         checkpoint = load_checkpoint(tmp_path / name)
         assert checkpoint.calibrated
         task = toy_recipe.ToyTask(0.2, True).eval()
@@ -295,12 +341,12 @@ def test_a_full_disk_while_saving_ends_in_one_line_and_the_old_checkpoint_surviv
 ) -> None:
     assert door(tmp_path, "--phase", "train") == 0
     before = file_sha256(tmp_path / "last.pt")
-    replace: Callable[[Path, Path], Path] = Path.replace
+    rename: Callable[[Path, Path], Path] = Path.replace
 
     def full(source: Path, target: Path) -> Path:
         if target.suffix == ".pt":
             raise OSError(28, "No space left on device")
-        return replace(source, target)
+        return rename(source, target)
 
     monkeypatch.setattr(Path, "replace", full)
     content = torch.load(tmp_path / "last.pt", weights_only=True)

@@ -44,6 +44,23 @@ def test_adams_decay_is_a_term_of_the_gradient_and_adamws_is_not(name: str) -> N
     torch.testing.assert_close(before - task.hidden.weight, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_momentum_begins_with_zeros_and_a_gradient_may_come_later() -> None:
+    def trained(fused: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        task = ToyTask(0.1, True)
+        settings = SgdConfig(name="sgd", lr=0.1, momentum=0.9, nesterov=True)
+        plain = torch.optim.SGD(task.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+        optimiser = build_optimiser(task, settings.model_copy(update={"weight_decay": 0.0})) if fused else plain
+        set_learning_rate(optimiser, 0.1) if fused else None
+        for step in range(3):
+            for place, parameter in enumerate(task.parameters()):
+                parameter.grad = None if place == 0 and step == 0 else torch.full_like(parameter, 1.0 + step)
+            optimiser.step()
+        return [parameter.detach().clone() for parameter in task.parameters()]
+
+    torch.testing.assert_close(trained(True), trained(False))
+
+
 def test_everything_decays_where_asked() -> None:
     groups = decays(ToyTask(0.1, True), SgdConfig(name="sgd", lr=1, weight_decay=0.3, no_decay=False))
     assert {decay for decay, _ in groups.values()} == {0.3}

@@ -26,10 +26,13 @@ def test_replacing_a_row_keeps_those_with_another_key(tmp_path: Path) -> None:
 
 def test_a_trained_run_is_only_replaced_when_asked_and_then_only_our_files(tmp_path: Path) -> None:
     run_dir = RunDir(tmp_path)
+    run_dir.refuse_a_run()
     for path in (run_dir.last, run_dir.best, run_dir.best_of_epoch(3), run_dir.metrics, tmp_path / "notes.md"):
         path.write_text("{}")
-    with pytest.raises(ValueError, match="--resume auto"):
-        run_dir.begin(overwrite=False)
-    assert run_dir.last.exists()
-    run_dir.begin(overwrite=True)
+    with pytest.raises(ValueError, match=r"\(last\.pt\).*--resume auto"):
+        run_dir.refuse_a_run()
+    run_dir.last.unlink()
+    with pytest.raises(ValueError, match=r"\(best\.pt\)"):
+        run_dir.refuse_a_run()
+    run_dir.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]

@@ -214,6 +214,12 @@ def test_labels_are_read_from_scores_from_ctrgcn_and_from_lines(tmp_path: Path) 
         with_labels(scores, {name: 0 for name in scores.sample_id[:-1]})
 
 
+def test_two_labels_for_one_sample_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("a,0\nb,1\na,2\n")
+    with pytest.raises(ValueError, match="got labels 0 and 2 for a"):
+        read_labels(tmp_path / "labels.csv")
+
+
 @pytest.mark.parametrize("content", ["a,b\n", "a\n", b"\xff\xfe,\x00"])
 def test_label_lines_that_are_none_are_refused(tmp_path: Path, content: str | bytes) -> None:
     path = tmp_path / "labels.csv"

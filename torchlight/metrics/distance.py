@@ -69,6 +69,8 @@ class EmbeddingSpace:
         """Embeddings (N, P, D) of which (N, P) are there, under a named distance."""
         over, _, kind = name.partition("/")
         samples, parts, width = embedding.shape
+        if broken := np.count_nonzero(~(np.isfinite(embedding).all(axis=2) | ~present).all(axis=1)):
+            raise ValueError(f"{name}: got {broken} of {samples} embeddings that are not finite, expected numbers")
         if over == "vector":
             if not present.all():
                 raise ValueError(

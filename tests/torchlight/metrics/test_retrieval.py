@@ -110,6 +110,15 @@ def test_a_comparison_shows_every_system_every_group_and_the_differences() -> No
         assert any(line.startswith(start) for line in shown.splitlines())
 
 
+def test_embeddings_that_are_not_finite_are_refused_where_they_are_seen() -> None:
+    embedding, present = np.ones((4, 2, 3), np.float32), np.ones((4, 2), np.bool_)
+    embedding[1, 1, 0], embedding[3] = np.nan, np.inf
+    with pytest.raises(ValueError, match="parts/cosine: got 2 of 4 embeddings that are not finite"):
+        EmbeddingSpace.of(embedding, present, "parts/cosine")
+    present[1, 1], present[3], embedding[~np.isfinite(embedding)] = False, False, 0
+    EmbeddingSpace.of(embedding, present, "parts/cosine")
+
+
 def test_a_protocol_that_nobody_can_answer_is_refused() -> None:
     with pytest.raises(ValueError, match="some: got no probe that the gallery has a match for"):
         trials(0.5, protocol(exclude=(("identity",),)))
