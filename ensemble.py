@@ -15,7 +15,13 @@ from typing import NoReturn, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from torchlight.embeddings import align_embeddings, concatenated, read_embeddings, write_embeddings
+from torchlight.embeddings import (
+    align_embeddings,
+    concatenated,
+    is_embeddings_file,
+    read_embeddings,
+    write_embeddings,
+)
 from torchlight.metrics.classification import ClassificationMetrics, top_k
 from torchlight.metrics.distance import DISTANCES, EmbeddingSpace
 from torchlight.metrics.fusion import Normalisation, fuse, search_weights, shares
@@ -135,7 +141,7 @@ def streams_of(args: argparse.Namespace) -> dict[str, Path]:
 
 def embeddings_path(source: Path, split: str) -> Path | None:
     """The embeddings file of a split: in the folder of a run or of a chain, or the file itself; None if neither."""
-    if source.is_file() and source.parent.name == "embeddings":
+    if source.is_file() and is_embeddings_file(source):
         return source
     paths = (folder / "embeddings" / f"{split}.npz" for folder in (source, source / _CHAIN_ENDS_IN))
     return next(filter(Path.is_file, paths), None)
@@ -162,6 +168,7 @@ def load(paths: Mapping[str, Path], split: str, dataset: str, labels: Mapping[st
         check_data_set(path, scores.dataset, dataset)
         check(path, "modality", scores.modality if name in MODALITIES else "", name)
         files.append(with_labels(scores, labels) if scores.labels is None and labels else scores)
+        check(path, "data set", scores.dataset, files[0].dataset)
     aligned = align(files)
     if aligned.labels is None:
         raise ValueError("labels: got none in any stream, expected --labels FILE (pickled scores carry no labels)")
@@ -259,6 +266,7 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
         files.append(read_embeddings(path))
         check(path, "split", files[-1].split, args.split)
         check_data_set(path, files[-1].dataset, args.datasets)
+        check(path, "data set", files[-1].dataset, files[0].dataset)
         check(path, "modality", files[-1].modality if name in MODALITIES else "", name)
     aligned = align_embeddings(files)
     said = {file.distance for file in aligned}

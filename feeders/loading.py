@@ -143,13 +143,19 @@ def build_loaders(
     held_out = data.validation_subjects
     if held_out is None:
         held_out = usual_validation(store.index, protocol, facts)
-    splits = split_index(store.index, protocol, held_out, facts.unseen_classes(data.zero_shot))
+    unseen = facts.unseen_classes(data.zero_shot)
+    splits = split_index(store.index, protocol, held_out, unseen)
     title = f"{facts.name}/{data.split or next(iter(facts.protocols))}"
     logger.info("%s: %s", title, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
     wanted = [name for name in splits if name in want and not (name == "val" and not held_out)]
     for name in wanted:
         if not len(splits[name]):
             raise ValueError(f"data.split: got no {name} clips of {facts.name} in {store.folder}, expected some")
+    if unseen and "test" in wanted and not np.isin(store.index.label[splits["test"]], sorted(unseen)).any():
+        raise ValueError(
+            f"data.zero_shot: got no test clips of the classes that {data.zero_shot} keeps unseen in {store.folder}, "
+            "expected some"
+        )
     pipeline = Pipeline(store, facts.skeleton, data, data.bodies or facts.bodies)
     evaluation = {
         name: ClipLoader(pipeline, splits[name], evaluation_batch_size, seed, is_training=False)

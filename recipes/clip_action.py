@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -35,6 +36,12 @@ class ClipRun(RunConfig):
     Args:
         init_from: a run folder or checkpoint whose encoder this one's begins with; None begins from nothing.
     """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "pretrain": "main_bpmt.py",
+        "retrieval": "main_gait.py",
+        "data.inputs": "main_gait.py",
+    }
 
     data: ActionDataConfig
     model: PartClipConfig = PartClipConfig()

@@ -110,6 +110,7 @@ class GaitRun(WalksRun):
         pretrain: by reconstruction; None, an encoder without stages, or ``init_from`` begins with retrieval.
     """
 
+    elsewhere: ClassVar[Mapping[str, str]] = {"text": "main_clip_ntu.py and main_bpmt.py"}
     after_training: ClassVar[tuple[str, ...]] = ("enrol.", "identify.")
     # What an embedding, and how near another one is, depends on beside the weights.
     acts_on_embeddings: ClassVar[tuple[str, ...]] = (

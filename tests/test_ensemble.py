@@ -146,6 +146,11 @@ def test_streams_that_are_not_what_they_are_given_for_are_refused(
     bone = runs / "bone" / "scores" / "test.npz"
     write_scores(bone, scores("bone", "test", 2.0, 1, count=30))
     assert "30 only in joint (test-" in fails(capsys, "--joint-dir", "joint", "--bone-dir", "bone")
+    write_scores(bone, scores("joint", "test", 2.0, 1, count=30))
+    assert "30 only in the first stream (test-" in fails(capsys, "--joint-dir", "joint", "--stream", "b=bone")
+    write_scores(bone, replace(scores("bone", "test", 2.0, 1), dataset="penn/official"))
+    line = fails(capsys, "--joint-dir", "joint", "--bone-dir", "bone")
+    assert "bone/scores/test.npz: got data set 'penn/official', expected 'ucla'" in line
 
 
 @pytest.mark.parametrize(
@@ -281,6 +286,17 @@ def test_embeddings_fuse_under_the_protocols_that_they_carry(gait_runs: Path) ->
     for start in ("joint ", "bone ", "fused ", "fused - joint", "fused - bone"):
         assert sum(line.startswith(start) for line in done.stdout.splitlines()) >= 2
     assert not (gait_runs / "work_dir").exists()
+
+
+def test_embeddings_are_known_by_what_they_hold_and_those_of_another_data_set_refused(
+    gait_runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (gait_runs / "joint" / "embeddings" / "test.npz").rename(gait_runs / "kept.npz")
+    assert ensemble.main(["--stream", "joint=kept.npz", "--stream", "bone=bone"]) == 0
+    capsys.readouterr()
+    write_embeddings(gait_runs / "kept.npz", replace(embeddings("joint", 0.6, 0), dataset="grew"))
+    line = fails(capsys, "--stream", "bone=bone", "--stream", "joint=kept.npz")
+    assert "kept.npz: got data set 'grew', expected 'kinect_gait'" in line
 
 
 @pytest.mark.parametrize(("made", "kind"), [("runs", "scores"), ("gait_runs", "embeddings")])

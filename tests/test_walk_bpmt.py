@@ -166,6 +166,7 @@ def test_what_fine_tuning_does_with_t1_is_tried_on_one_pretraining(
     [
         ("tlca", ("pretrain.mask.shar=0.3",), "did you mean 'share'"),
         ("tlca", ("model.encoder.name=tcla",), "'tlca'"),
+        ("tlca", ("data.inputs=[joint]",), "data.inputs: unknown key here; it is one of main_gait.py"),
         ("tlca", ("pretrain=null", "model.encoder.t1=frozen"), "main_bpmt.py --phase all"),
         ("tlca", ("init_from=nowhere",), "init_from: nowhere: no checkpoint there"),
         ("iip", ("--phase", "pretrain"), "no stage to pretrain"),

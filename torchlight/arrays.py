@@ -66,6 +66,8 @@ def matching_order(
     row = {name: position for position, name in enumerate(sample_id)}
     absent = [name for name in expected if name not in row]
     if absent or len(row) != len(expected):
+        if name == expected_name:
+            name = expected_name = ""
         known = set(expected)
         surplus = [name for name in sample_id if name not in known]
         raise ValueError(

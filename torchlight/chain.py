@@ -15,9 +15,8 @@ from torchlight.checkpoint import Checkpoint, load_checkpoint
 from torchlight.command_line import Command, parse_command
 from torchlight.config import RunConfig, dump_config, load_config
 from torchlight.distributed import is_main
-from torchlight.launch import Recipe, end_in_one_line, on_devices, refuse_another_run, run_phases
+from torchlight.launch import Recipe, config_files, end_in_one_line, on_devices, refuse_another_run, run_phases
 from torchlight.run_dir import RunDir
-from torchlight.yaml_tree import override_tree
 
 R = TypeVar("R", bound=RunConfig)
 
@@ -76,7 +75,7 @@ def run_chain(chain: Chain[R], argv: Sequence[str]) -> int:
 def _start(chain: Chain[R], argv: Sequence[str]) -> int:
     offered = (*chain.phases, *chain.tests, "all")
     command = parse_command(argv, offered, chain.description, chain.files_of)
-    config = load_config(chain.schema, command.configs or [_usual_config(chain, command)], command.overrides)
+    config = load_config(chain.schema, config_files(command, chain.default_config), command.overrides)
     if unknown := [phase for phase in config.phases if phase not in offered]:
         raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(offered)}")
     stages = chain.stages(config)
@@ -88,12 +87,6 @@ def _start(chain: Chain[R], argv: Sequence[str]) -> int:
             f"this config has no stage to {absent[0]}"
         )
     return on_devices(config.device, partial(_run_stages, stages, phases, config, command))
-
-
-def _usual_config(chain: Chain[R], command: Command) -> Path:
-    folder = override_tree(command.overrides).get("work_dir")
-    kept = None if folder is None else RunDir(Path(folder)).config
-    return kept if kept is not None and kept.exists() else chain.default_config
 
 
 def _run_stages(
@@ -114,9 +107,11 @@ def _run_stages(
     ]
     for stage, is_made, is_next_made in zip(stages, is_trained, is_trained[1:], strict=False):
         if is_next_made and not is_made:
-            refuse_another_run(stage.config, _finished(stage, config, command), stage.config.work_dir)
+            checkpoint = _finished(stage, stage.phase, config, command)
+            refuse_another_run(stage.config, checkpoint, stage.config.work_dir)
     if tests and not is_trained[-1] and command.weights is None:
-        _finished(stages[-1], config, command)
+        is_begun = all(RunDir(Path(stage.config.work_dir)).last.exists() for stage in stages[:-1])
+        _finished(stages[-1], stages[-1].phase if is_begun else "all", config, command)
     is_config_kept = any(is_trained) and is_main() and not stages[-1].is_alone
     if is_config_kept and not root.config.exists():
         _keep_config(root, config)
@@ -135,13 +130,13 @@ def _keep_config(root: RunDir, config: RunConfig) -> None:
     write_atomically(root.config, dump_config(config).encode())
 
 
-def _finished(stage: Stage[Any], config: RunConfig, command: Command) -> Checkpoint:
-    """The last checkpoint of a stage that was trained to its end; where there is none, the error says how to get it."""
+def _finished(stage: Stage[Any], phase: str, config: RunConfig, command: Command) -> Checkpoint:
+    """The last checkpoint of a stage trained to its end; where there is none, the error says which phase makes it."""
     folder = RunDir(Path(stage.config.work_dir))
     if not folder.last.exists():
         raise FileNotFoundError(
-            f"{folder.root}: got no stage {stage.name!r}, expected a trained one; make it with: "
-            + _command_line(stage.phase, config, command)
+            f"{folder.root}: got no {'run' if stage.is_alone else f'stage {stage.name!r}'}, expected a trained one; "
+            f"make it with: {_command_line(phase, config, command)}"
         )
     checkpoint = load_checkpoint(folder.last)
     done, epochs = checkpoint.progress.epoch, checkpoint.config["train"]["epochs"]

@@ -16,7 +16,13 @@ from torchlight.yaml_tree import flatten, format_yaml, merge, override_tree, rea
 
 
 class StrictConfig(BaseModel):
-    """The base of every config section: frozen, and an unknown key is an error."""
+    """The base of every config section: frozen, and an unknown key is an error.
+
+    Attributes:
+        elsewhere: keys that a config of another door has -> that door.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, ser_json_inf_nan="constants")
 
@@ -227,6 +233,10 @@ def dump_config(config: StrictConfig) -> str:
 def _explain(error: ValidationError, schema: type[StrictConfig], tree: Mapping[str, Any]) -> str:
     """The first thing that is wrong, in one line; an unknown key goes first, as it often explains the rest."""
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    for detail in details:
+        key = ".".join(_key_path(detail, tree))
+        if detail["type"] == "extra_forbidden" and key in schema.elsewhere:
+            return f"config: {key}: unknown key here; it is one of {schema.elsewhere[key]}"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return f"config: {_explain_one(details[0], schema, tree)}{more}"
 

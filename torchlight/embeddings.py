@@ -4,6 +4,7 @@ A file carries its protocols and the columns that they speak of, so evaluating o
 """
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -85,6 +86,15 @@ class EmbeddingFile:
             protocols=tuple(p.take(rows) for p in self.protocols),
             **{fact: getattr(self, fact) for fact in _FACTS if fact != "protocols"},
         )
+
+
+def is_embeddings_file(path: Path) -> bool:
+    """Whether a file says that it holds embeddings; whether it is whole is for `read_embeddings` to find out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "embedding.npy" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
 
 
 def write_embeddings(path: Path, embeddings: EmbeddingFile) -> None:

@@ -310,7 +310,8 @@ def _checked(loaders: Loaders, run: RunConfig) -> Loader:
     for split in run.train.evaluated_splits:
         if split not in loaders.evaluation:
             raise ValueError(
-                f"train.evaluate / train.select: got split {split!r}, expected one of {sorted(loaders.evaluation)}"
+                f"train.evaluate / train.select: got split {split!r}, expected one of {sorted(loaders.evaluation)}; "
+                "there is a val where somebody is held out of training"
             )
     return loaders.train
 

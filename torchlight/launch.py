@@ -41,6 +41,7 @@ from torchlight.outcome import outcome_row, outcome_table, save_scores
 from torchlight.run_dir import RunDir
 from torchlight.seed import make_deterministic, seed_all
 from torchlight.task import Loaders, Metric, Prediction, Task
+from torchlight.yaml_tree import override_tree
 
 logger = logging.getLogger(__name__)
 
@@ -163,11 +164,18 @@ def _one_line(error: Exception) -> str:
 def _start(recipe: Recipe[R], argv: Sequence[str]) -> int:
     offered = (*recipe.phases, *recipe.own_phases)
     command = parse_command(argv, offered, recipe.description, recipe.files_of)
-    config = load_config(recipe.schema, command.configs or [recipe.default_config], command.overrides)
+    config = load_config(recipe.schema, config_files(command, recipe.default_config), command.overrides)
     unknown = [phase for phase in config.phases if phase not in offered or phase not in (*_PHASES, *recipe.own_phases)]
     if unknown:
         raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(offered)}")
     return on_devices(config.device, partial(run_phases, recipe, config, command))
+
+
+def config_files(command: Command, default: Path) -> Sequence[Path]:
+    """The files that are named, else the run's own where its folder has one, else the door's."""
+    folder = override_tree(command.overrides).get("work_dir")
+    kept = default if folder is None else RunDir(Path(folder)).config
+    return command.configs or [kept if kept.exists() else default]
 
 
 def on_devices(tokens: Sequence[str], work: Callable[[torch.device], int]) -> int:

@@ -154,13 +154,13 @@ def build_gait_loaders(
         FileNotFoundError: no recordings; ValueError: a wanted split has no walks, or the config does not fit the data.
     """
     facts = gait_data_set(data)
+    protocol = facts.protocol(data.split)
     store = open_store(facts, data.root, data.synthetic)
     if data.normalise_walk == "keep_size" and store.header.units == "pixels":
         raise ValueError(
             "data.normalise_walk: got keep_size for positions in pixels, expected unit_size: a crop's scale is the "
             "camera's, not the walker's"
         )
-    protocol = facts.protocol(data.split)
     held_out = data.validation_subjects
     if held_out is None:
         held_out = () if data.views.held_out else usual_validation(store.index, protocol, facts)

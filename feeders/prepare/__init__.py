@@ -181,7 +181,8 @@ class Preparation:
         raise ValueError(
             f"{' '.join(report.raw)}: got {len(report.broken)} broken of {report.files} files, first {first}; "
             f"all stand in {report_path(self.out)}; repair them, or leave them out: "
-            f"python -m feeders.prepare {report.dataset} --raw {' '.join(report.raw)} --out DIR --skip-broken"
+            f"python -m feeders.prepare {report.dataset} --raw {' '.join(report.raw)} --out DIR --skip-broken, "
+            "and train with data.root=DIR"
         )
 
     @property

@@ -273,3 +273,9 @@ def test_a_zero_shot_split_keeps_its_classes_for_the_test(tmp_path: Path, monkey
         },
     }
     assert shown == {"train": set(range(16)) - unseen, "val": set(range(16)) - unseen, "test": set(range(16))}
+    monkeypatch.setattr(feeders.loading, "split_index", lambda index, *_: {"test": np.flatnonzero(index.label == 0)})
+    assert 0 not in unseen
+    with pytest.raises(
+        ValueError, match=r"data\.zero_shot: got no test clips of the classes that demo_12_4 keeps unseen"
+    ):
+        build_loaders(data, 4, 4, 0, ["test"])

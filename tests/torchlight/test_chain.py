@@ -98,6 +98,8 @@ def test_a_missing_former_stage_names_the_command_that_makes_it(
     assert door(work_dir, "model.dropout=0.1", "--phase", "finish") == 2
     line = error_of(capsys)
     assert "got no stage 'first'" in line
+    assert door(work_dir, "--phase", "test") == 2
+    assert error_of(capsys).endswith("--phase all")
     python, program, *words = shlex.split(line.partition("make it with: ")[2])
     assert (python, program) == ("python", "toy_chain.py")
     assert run_chain(CHAIN, [*words, "--device", "cpu"]) == 0

@@ -122,7 +122,7 @@ def test_streams_join_by_sample_id_whatever_their_order() -> None:
     ("changes", "message"),
     [
         ({"table": replace(make().table, identity=np.zeros(12, np.int64))}, "other identities for 9 samples"),
-        ({"table": replace(make().table, sample_id=tuple(map(str, range(12))))}, "12 only in joint"),
+        ({"table": replace(make().table, sample_id=tuple(map(str, range(12))))}, "12 only in the first stream"),
         ({"protocols": make().protocols[::-1]}, "another protocol all in joint than first"),
         ({"protocols": make().protocols[:1]}, "another protocol none in joint than all"),
         ({"dataset": "gait3d"}, "data sets"),

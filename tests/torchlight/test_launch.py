@@ -83,10 +83,18 @@ def test_resuming_from_the_end_of_an_epoch_repeats_no_row_and_changes_no_bit(
     torch.save(content, dying / "last.pt")
     with RunDir(dying).metrics.open("a") as file:
         file.write(json.dumps({"epoch": 2, "split": "train"}) + "\n")
-    assert door(dying, "--phase", "train", "--resume") == 0
+    assert door(dying, "--config", str(RECIPE.default_config), "--phase", "train", "--resume") == 0
     assert door(tmp_path / "whole", "--phase", "train") == 0
     assert_same_state(load_checkpoint(dying / "last.pt"), load_checkpoint(tmp_path / "whole" / "last.pt"))
     assert rows(dying) == rows(tmp_path / "whole")
+
+
+def test_a_folder_alone_says_with_what_it_is_tested(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert door(tmp_path, "model.dropout=0.3", "data.test_clips=7") == 0
+    printed = capsys.readouterr().out
+    assert door(tmp_path, "--phase", "test") == 0
+    assert capsys.readouterr().out == printed
+    assert "7 samples" in printed
 
 
 BEST = ("train.select={name: best, metric: val/top1}", "train.keep_best=2", "train.epochs=4")

@@ -175,7 +175,7 @@ def test_samples_that_do_not_join_are_named_five_per_side() -> None:
     first = make()
     renamed = replace(first, sample_id=tuple(f"b{row}" for row in range(12)))
     with pytest.raises(
-        ValueError, match=r"12 only in joint \(a00_ä, .*a04_ä, \.\.\.\), 12 only in .*b4, \.\.\.\)"
+        ValueError, match=r"12 only in the first stream \(a00_ä, .*a04_ä, \.\.\.\), 12 only in .*b4, \.\.\.\)"
     ) as error:
         align([first, renamed])
     assert "a05" not in str(error.value)
