@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torchlight.command_line import Parser
 from torchlight.embeddings import (
     align_embeddings,
     concatenated,
@@ -45,11 +46,6 @@ DATASETS = {
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(message)
-
-
 @dataclass(frozen=True)
 class Weights:
     """One weight per stream, and where they came from."""
@@ -60,7 +56,7 @@ class Weights:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = _Parser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in MODALITIES:
         flag = f"--{name.replace('_', '-')}-dir"
         parser.add_argument(flag, type=Path, metavar="DIR", help=f"run folder or score file of the {name} stream")

@@ -6,6 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """What cannot be parsed is a ValueError, for doors to end in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it."""
+        raise ValueError(message)
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,7 @@ def parse_command(
 
     ``files_of`` is phase -> config key of the files that may be named after it, as in ``--phase identify FILE...``.
     """
-    parser = argparse.ArgumentParser(
-        description=description, epilog="Any section.key=value overrides the config, e.g. train.epochs=3."
-    )
+    parser = Parser(description=description, epilog="Any section.key=value overrides the config, e.g. train.epochs=3.")
     parser.add_argument(
         "--config", action="append", default=[], type=Path, help="YAML file; may be given several times"
     )
@@ -56,7 +63,7 @@ def parse_command(
     if files := words[len(asked) :]:
         key = (files_of or {}).get(asked[-1]) if asked else None
         if key is None:
-            parser.error(f"argument --phase: invalid choice: {files[0]!r} (choose from {', '.join(phases)})")
+            raise ValueError(f"--phase: got {files[0]!r}, expected some of {', '.join(phases)}")
         overrides.append(f"{key}={json.dumps(files)}")
     given = {
         "work_dir": options.work_dir,
