@@ -1,14 +1,13 @@
 """Begin with what an encoder has learned elsewhere: in a former stage, on another task, from other people's clips."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from feeders.skeleton import Skeleton, skeleton_named
 from model.encoders.build import EncoderConfig
 from model.encoders.contract import Encoder
 from torchlight.checkpoint import Checkpoint, load_checkpoint, load_state
+from torchlight.config import config_differences
 
 logger = logging.getLogger(__name__)
 
@@ -53,17 +52,14 @@ def load_encoder(encoder: Encoder, path: Path, config: EncoderConfig, skeleton: 
         raise ValueError(f"init_from: {file}: got a checkpoint without {_PREFIX}*, expected one of an encoder")
     load_state(encoder, state, f"init_from: {file}")
     logger.info("the encoder starts from %s, learned on %s (%s)", file, checkpoint.dataset, checkpoint.chosen_by)
-    if different := _differences(config.model_dump(mode="json"), checkpoint):
-        logger.warning("%s: its encoder was another one: %s", file, "; ".join(different))
-    return checkpoint
-
-
-def _differences(now: Mapping[str, Any], checkpoint: Checkpoint) -> list[str]:
-    """What both encoders say of themselves, and say differently."""
     run = checkpoint.config
-    then = run.get("encoder") or run.get("model", {}).get("encoder", {})
-    keys = [key for key in now if key in then and key not in _OF_TRAINING and now[key] != then[key]]
-    return [f"{key}: {now[key]!r} now, {then[key]!r} then" for key in keys]
+    kept = run.get("encoder") or run.get("model", {}).get("encoder")
+    different = {} if kept is None else config_differences(config, kept)
+    if said := [
+        f"{key}: {now!r} now, {then!r} then" for key, (now, then) in different.items() if key not in _OF_TRAINING
+    ]:
+        logger.warning("%s: its encoder was another one: %s", file, "; ".join(said))
+    return checkpoint
 
 
 def _checkpoint_in(path: Path) -> Path:

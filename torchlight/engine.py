@@ -78,13 +78,11 @@ class Engine:
         self._best: tuple[tuple[float, int], ...] = ()
         self._meter = LossMeter()
 
-    def fit(self, resume: Checkpoint | None = None) -> None:
-        """Train to the last epoch, from the start or from where a checkpoint stood; ends with the calibrated files."""
-        if resume is not None:
-            self._restore(resume)
-            completed = self._progress.epoch
-            if is_main():
-                self._run_dir.keep_rows(lambda row: row["epoch"] <= completed)
+    def fit(self) -> None:
+        """Train to the last epoch, from the start or from where `restore` stands; ends with the calibrated files."""
+        completed = self._progress.epoch
+        if is_main():
+            self._run_dir.keep_rows(lambda row: row["epoch"] <= completed)
         train = self._run.train
         if train.schedule.warmup_epochs > train.epochs:
             logger.warning(
@@ -265,7 +263,8 @@ class Engine:
             ),
         )
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Stand where a checkpoint stood; a ValueError where training cannot go on from it."""
         if checkpoint.training is None:
             raise ValueError("resume: got a checkpoint without training state, expected last.pt")
         if checkpoint.processes != world_size():

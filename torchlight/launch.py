@@ -372,6 +372,8 @@ def _train(run: _Run[R], start: _Start, weights: Path | None) -> None:
     if resume is not None:
         logger.info("going on after %d epochs and %d batches", resume.progress.epoch, resume.progress.batch)
     engine = Engine(task, run.loaders, run.metrics, run.config, run.device, run_dir)
+    if resume is not None:
+        engine.restore(resume)
     if is_main():
         # Not before: what is there must not be lost to a run that cannot begin.
         if start.is_new:
@@ -380,7 +382,7 @@ def _train(run: _Run[R], start: _Start, weights: Path | None) -> None:
             run_dir.take_over(start.file)
         _keep_config(run_dir, run.config)
     barrier()
-    engine.fit(resume)
+    engine.fit()
     barrier()
 
 

@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -25,6 +25,7 @@ from torch.nn import functional
 from feeders.skeleton import Skeleton
 from model.adjacency import spatial_graph
 from model.encoders.contract import Encoder, Tokens
+from torchlight.config import StrictConfig
 
 AbsentBodies = Literal["masked", "published"]
 
@@ -34,7 +35,7 @@ _LISTEN_NUMBERS = 200_000
 _ACCURATE = (torch.float32, torch.float64)
 
 
-class CtrGcnConfig(BaseModel):
+class CtrGcnConfig(StrictConfig):
     """Choices of the encoder.
 
     Attributes:
@@ -44,8 +45,6 @@ class CtrGcnConfig(BaseModel):
         weigh: how much a token counts in a mean: ``joints``, as its joint was seen around it, so that gaps and hidden
             joints do not count; None, as any other of a frame that is there (published).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["ctrgcn"] = "ctrgcn"
     width: int = Field(default=64, ge=8, multiple_of=8)

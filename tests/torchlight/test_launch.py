@@ -116,9 +116,14 @@ def test_a_run_moved_to_another_folder_takes_along_what_it_had_chosen(
     assert "best.pt: no such checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("mistake", [("data.clips=2",), ("--weights", "nowhere.pt")])
-def test_a_run_that_cannot_begin_destroys_nothing(tmp_path: Path, mistake: tuple[str, ...]) -> None:
-    assert door(tmp_path) == 0
+@pytest.mark.parametrize("mistake", [("data.clips=2",), ("--weights", "nowhere.pt"), ("--resume", "other/best.pt")])
+def test_a_run_that_cannot_begin_destroys_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert door(tmp_path) == door(Path("other"), *BEST[:1]) == 0
+    if "--resume" in mistake:
+        mistake = (*mistake, *BEST[:1])  # it chose, so it holds nothing to go on from
     kept = {path: file_sha256(path) for path in tmp_path.rglob("*") if path.is_file() and path.name != "log.txt"}
     assert door(tmp_path, "--phase", "train", "--overwrite", *mistake) == 2
     assert {path: file_sha256(path) for path in kept} == kept
