@@ -20,7 +20,7 @@ from feeders.gait.protocols import protocols_of, walks_of
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
 from feeders.store import Store
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 from torchlight.embeddings import EmbeddingFile, write_embeddings
 
 FOLDER = RESULTS / "gait"

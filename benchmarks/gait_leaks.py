@@ -23,7 +23,7 @@ from benchmarks.measure import environment, write_result
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
 from feeders.store import Store
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 from model.parts import pool_slots
 from recipes.gait_retrieval import GaitRun, gait_loaders, gait_task
 from torchlight.checkpoint import load_checkpoint, load_state

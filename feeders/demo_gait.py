@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from feeders.dataset import DataSet, Protocol
 from feeders.skeleton import NTU25
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 
 
 def demo_walkers(simulation: WalkersConfig) -> DataSet:

@@ -18,7 +18,7 @@ from feeders.prepare import Preparation, discover, raw_source
 from feeders.prepare.shards import listing_digest
 from feeders.store import Store, is_store
 from feeders.synthetic import SyntheticConfig, write_recordings
-from feeders.synthetic_walkers import WalkersConfig, write_walks
+from feeders.synthetic.walkers import WalkersConfig, write_walks
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def _prepared(facts: DataSet, raw: Path) -> Path:
 def _demo_recordings(name: str, simulation: SyntheticConfig | WalkersConfig) -> Path:
     """The simulator's raw files; the simulator's own source is part of their name."""
     made_of = hashlib.sha256(simulation.model_dump_json().encode())
-    for source in sorted(Path(feeders.synthetic.__file__).parent.glob("synthetic*.py")):
+    for source in sorted(Path(feeders.synthetic.__file__).parent.glob("*.py")):
         made_of.update(source.read_bytes())
     folder = cache_folder() / "recordings" / f"{name}-{made_of.hexdigest()[:16]}"
     with _only_one(folder):

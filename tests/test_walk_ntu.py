@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from feeders.synthetic import CAMERAS, CLASS_NAMES, perform, skeleton_text
-from feeders.synthetic_body import draw_person
+from feeders.synthetic.body import draw_person
 from torchlight.scores import read_scores
 
 ROOT = Path(__file__).parent.parent

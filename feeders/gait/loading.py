@@ -33,7 +33,7 @@ from feeders.reading import read_resampled
 from feeders.sampler import IdentitySampler
 from feeders.skeleton import Skeleton, skeleton_named
 from feeders.store import Store
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 from feeders.transforms import AugmentConfig, augment
 from torchlight.config import StrictConfig
 from torchlight.distributed import rank, world_size

@@ -8,7 +8,7 @@ from pathlib import Path
 from feeders.demo_gait import demo_walkers
 from feeders.prepare.ntu import read as read_ntu
 from feeders.prepare.source import RawItem, RawSource, Reading
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 
 _PERSON = re.compile(r"P(\d{3})", re.ASCII)
 

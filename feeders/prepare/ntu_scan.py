@@ -7,7 +7,7 @@ and says what is wrong with them.
 import numpy as np
 from numba import njit
 
-from feeders.prepare.words import eight_bytes, equal_bytes, lower_bytes, set_bits, trailing_zeros
+from feeders.prepare.intrinsics import eight_bytes, equal_bytes, lower_bytes, set_bits, trailing_zeros
 
 # Up to these bounds mantissa and power of ten are exact in float64, so one operation rounds once (Clinger, PLDI 1990).
 _EXACT_MANTISSA, _EXACT_POWER = np.uint64(2**53), 22

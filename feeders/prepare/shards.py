@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from feeders.prepare.packed import pack, unpack
+from feeders.prepare.packed_arrays import pack, unpack
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
 from feeders.store import Block, Recording, StoreIndex, check, encode
 from torchlight.allocator import keep_freed_memory

@@ -11,7 +11,7 @@ from feeders.gait.splits import ViewFilter, gait_splits
 from feeders.kinect_gait import KINECT_GAIT
 from feeders.prepare import prepare
 from feeders.store import Recording, Store, StoreWriter, Track
-from feeders.synthetic_walkers import WalkersConfig
+from feeders.synthetic.walkers import WalkersConfig
 from feeders.transforms import AugmentConfig
 from tests.feeders.gait_files import write_casia_rows, write_gait3d, write_kinect
 from torchlight.task import Loaders

@@ -19,8 +19,8 @@ from feeders.synthetic import (
     skeleton_text,
     write_recordings,
 )
-from feeders.synthetic_actions import ACTIONS, draw_take
-from feeders.synthetic_body import Array, Person, draw_person
+from feeders.synthetic.actions import ACTIONS, draw_take
+from feeders.synthetic.body import Array, Person, draw_person
 
 SMALL = SyntheticConfig(people=2, cameras=2, repetitions=1)
 HAND = ("hand", "hand_tip", "thumb")

@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from feeders.synthetic import Camera, sensor_error, write_files
-from feeders.synthetic_actions import FRAMES_A_SECOND, Take, draw_take, walk
-from feeders.synthetic_body import Array, Person, Pose, draw_person, world_joints
+from feeders.synthetic.actions import FRAMES_A_SECOND, Take, draw_take, walk
+from feeders.synthetic.body import Array, Person, Pose, draw_person, world_joints
 from torchlight.config import StrictConfig
 
 NORMAL, CARRYING = 1, 2

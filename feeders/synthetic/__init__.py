@@ -16,8 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from feeders.skeleton import NTU25
-from feeders.synthetic_actions import ACTIONS, FRAMES_A_SECOND, draw_take, wander
-from feeders.synthetic_body import Array, Person, draw_person, world_joints
+from feeders.synthetic.actions import ACTIONS, FRAMES_A_SECOND, draw_take, wander
+from feeders.synthetic.body import Array, Person, draw_person, world_joints
 from torchlight.config import StrictConfig
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feeders.prepare.packed import pack, unpack
+from feeders.prepare.packed_arrays import pack, unpack
 
 
 def arrays() -> dict[str, np.ndarray]:

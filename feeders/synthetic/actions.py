@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from feeders.synthetic_body import Array, Person, Pose
+from feeders.synthetic.body import Array, Person, Pose
 
 FRAMES_A_SECOND = 30
 _RIGHT = 1
