@@ -32,6 +32,7 @@ from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read
 
 # The folder of a chain's last run, in the chain's.
 _CHAIN_ENDS_IN = "finetune"
+_FUSED = "fused"
 MODALITIES = ("joint", "bone", "joint_motion", "bone_motion")
 # What the predecessors' command lines call a data set and its protocol -> what score files call them.
 DATASETS = {
@@ -129,6 +130,8 @@ def streams_of(args: argparse.Namespace) -> dict[str, Path]:
     further = named(args.stream, "--stream")
     if twice := streams.keys() & further.keys():
         raise ValueError(f"--stream: got {', '.join(sorted(twice))} a second time, expected each stream once")
+    if _FUSED in further:
+        raise ValueError(f"--stream: got the name {_FUSED}, expected another one; it is the ensemble's own")
     streams |= {name: Path(value) for name, value in further.items()}
     if not streams:
         raise ValueError("got no streams, expected at least one of --joint-dir, --bone-dir, ... or --stream NAME=DIR")
@@ -192,7 +195,10 @@ def choose_weights(args: argparse.Namespace, paths: Mapping[str, Path]) -> Weigh
         by_name = named(args.weight, "--weight")
         if by_name.keys() != paths.keys():
             raise ValueError(f"--weight: got {', '.join(by_name)}, expected one for each of {', '.join(paths)}")
-        return Weights(np.array([float(by_name[name]) for name in paths]), "given by name")
+        try:
+            return Weights(np.array([float(by_name[name]) for name in paths]), "given by name")
+        except ValueError:
+            raise ValueError(f"--weight: got {', '.join(args.weight)}, expected numbers") from None
     if args.weights is not None:
         return Weights(np.array(args.weights), "given")
     return Weights(np.ones(len(paths)), "equal")
@@ -287,10 +293,10 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
         out = args.out or Path("work_dir") / "ensemble" / "embeddings" / f"{args.split}.npz"
         fused = concatenated(aligned, distance, scaled, modality="+".join(paths))
         write_embeddings(out, fused)
-        spaces["fused"] = fused.space()
+        spaces[_FUSED] = fused.space()
         lines.append(f"fused embeddings: {out}")
     else:
-        spaces["fused"] = EmbeddingSpace.fused(list(spaces.values()), scaled)
+        spaces[_FUSED] = EmbeddingSpace.fused(list(spaces.values()), scaled)
     weight_of = dict(zip(paths, share.tolist(), strict=True))
     lines += [comparison(aligned[0].table, protocol, spaces, weight_of) for protocol in aligned[0].protocols]
     return "\n".join(lines)
@@ -325,7 +331,7 @@ def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
         [
             f"{fused.dataset or 'unnamed data set'}, split {args.split}: {samples} samples, {classes} classes",
             f"weights: {weights.origin}; added: {args.normalise}; percent with 95 % bootstrap intervals over samples",
-            table(single | {"fused": ("", fused.logits)}, aligned.labels),
+            table(single | {_FUSED: ("", fused.logits)}, aligned.labels),
             f"fused scores: {out}",
         ]
     )

@@ -1,5 +1,6 @@
 """What a data set is to the loaders: its names, its skeleton, and its protocols as data."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,8 @@ import numpy as np
 
 from feeders.skeleton import Skeleton
 from feeders.store import StoreIndex, StoreWriter
+
+logger = logging.getLogger(__name__)
 
 # What the field's papers and configs call the official protocols.
 _ABBREVIATIONS = {
@@ -137,6 +140,20 @@ def copies_across(index: StoreIndex, protocol: Protocol) -> list[tuple[str, str]
         for number in np.flatnonzero(_on_side(index, protocol.test))
         for twin in learned.get(index.digest[number], [])
     ]
+
+
+def warn_of_copies(index: StoreIndex, splits: Mapping[str, np.ndarray], store: Path) -> None:
+    """Say how many clips of some splits (name -> clip numbers) are bit-identical to another of them, with a pair."""
+    places = [(int(number), name) for name, numbers in splits.items() for number in numbers]
+    first: dict[bytes, tuple[int, str]] = {}
+    pairs = [
+        (first[index.digest[number]], (number, name))
+        for number, name in places
+        if first.setdefault(index.digest[number], (number, name)) != (number, name)
+    ]
+    if pairs:
+        one, other = (f"{index.sample_id[number]} ({name})" for number, name in pairs[0])
+        logger.warning("%s: %d clips are bit-identical to another, such as %s to %s", store, len(pairs), other, one)
 
 
 def _on_side(index: StoreIndex, side: Mapping[str, frozenset[int]]) -> np.ndarray:

@@ -18,7 +18,7 @@ from feeders.batch import SkeletonBatch
 from feeders.batch_loader import BatchLoader
 from feeders.blended import Steps
 from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
-from feeders.dataset import DataSet, canonical_split, split_index, usual_validation
+from feeders.dataset import DataSet, canonical_split, split_index, usual_validation, warn_of_copies
 from feeders.demo import demo_data
 from feeders.draws import permutation
 from feeders.locate import data_folder, open_store
@@ -147,6 +147,8 @@ def build_loaders(
     splits = split_index(store.index, protocol, held_out, unseen)
     title = f"{facts.name}/{data.split or next(iter(facts.protocols))}"
     logger.info("%s: %s", title, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
+    if data.dataset == "store":
+        warn_of_copies(store.index, splits, store.folder)
     wanted = [name for name in splits if name in want and not (name == "val" and not held_out)]
     for name in wanted:
         if not len(splits[name]):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from feeders.gait.loading import EvaluationWalks, GaitPipeline, own_store
-from feeders.gait.walk_files import store_of_files
+from feeders.gait.walk_files import depths, store_of_files
 from feeders.skeleton import skeleton_named
 from recipes.gait_retrieval import GaitRun, asked
 from torchlight.arrays import some
@@ -50,6 +50,8 @@ def enrol(trained: Trained[GaitRun]) -> None:
         names = [run.enrol.person] * len(names)
         ids = tuple(f"{run.enrol.person}/{walk}" for walk in prediction.sample_ids)
         prediction = replace(prediction, sample_ids=ids)
+    if _UNKNOWN in names:
+        raise ValueError(f"enrol: got a person called {_UNKNOWN}, expected another name, as strangers are called so")
     strangers = () if run.enrol.walks else run.enrol.leave_out
     if unknown := sorted(set(strangers) - set(names)):
         raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
@@ -88,6 +90,10 @@ def identify(trained: Trained[GaitRun]) -> None:
     if not is_main():
         return barrier()
     rows = np.flatnonzero(is_probe)
+    if not len(rows):
+        raise ValueError(
+            "identify: got no probes in the test split, expected some; --phase identify FILE ... names walks"
+        )
     embedding, present = (prediction.outputs[name].numpy()[rows] for name in ("embedding", "present"))
     nearest = gallery.nearest(embedding, present, run.identify.people, run.identify.index)
     answers = [_answer(gallery, matches) for matches in nearest]
@@ -129,6 +135,11 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
     else:
         with TemporaryDirectory() as folder:
             own = own_store(run.data) if run.data.dataset == "store" else None
+            if own and side == "gallery" and run.enrol.person is None and len(depths(own)) > 1:
+                raise ValueError(
+                    f"{files[0]}: got a path whose person is anybody's guess, as names in {own.folder} are of "
+                    f"{' or '.join(map(str, sorted(depths(own))))} parts; expected enrol.person=NAME"
+                )
             store = store_of_files(own.header.dataset if own else run.data.dataset, files, Path(folder), own)
             if store.header.skeleton != trained.loaders.skeleton:
                 raise ValueError(

@@ -27,7 +27,7 @@ from torchlight.gallery import Index, threshold_of
 from torchlight.metrics.distance import DistanceName
 from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, SampleTable
 from torchlight.metrics.ranking import Pairing, nearest
-from torchlight.metrics.reranking import KReciprocal
+from torchlight.metrics.reranking import MOST_SAMPLES, KReciprocal
 from torchlight.metrics.retrieval import RetrievalMetrics
 from torchlight.metrics.verification import verify
 from torchlight.run_dir import RunDir
@@ -48,7 +48,8 @@ class RetrievalConfig(StrictConfig):
     """The ``retrieval`` section: how walkers are compared.
 
     Args:
-        distance: see `torchlight.metrics.distance`; triplets are trained under the same.
+        distance: see `torchlight.metrics.distance`. Triplets are trained under the same kind, slot by slot, and window
+            by window where ``model.window`` makes a walk the mean of several.
         false_alarms: share of strangers that identification may take for somebody, on validation people.
         reranking: also report k-reciprocal re-ranked numbers, labelled as such.
     """
@@ -129,10 +130,15 @@ class GaitRun(WalksRun):
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The samples of a split and what is asked of them."""
+    """The samples of a split and what is asked of them.
+
+    Args:
+        unanswerable: protocols beside the first in which no probe has a match, and which are therefore not asked.
+    """
 
     table: SampleTable
     protocols: tuple[RetrievalProtocol, ...]
+    unanswerable: tuple[str, ...] = ()
 
     def order(self, prediction: Prediction) -> np.ndarray:
         """Where the table's samples are found in a prediction."""
@@ -233,29 +239,39 @@ def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         bodies=1,
         calibration=_calibration(run, loaders),
     )
-    if checkpoint is not None:
-        _warn_of_familiar_people(loaders, checkpoint)
-    encoder = task.network.encoder
+    encoder, origin = task.network.encoder, checkpoint
     if checkpoint is None and run.init_from is not None:
-        load_encoder(encoder, run.init_from, run.model.encoder, skeleton)
+        origin = load_encoder(encoder, run.init_from, run.model.encoder, skeleton)
     elif checkpoint is None and (run.model.freeze_encoder or getattr(run.model.encoder, "t1", "tuned") != "tuned"):
         raise ValueError(
             "model: got an encoder that stands still though nothing has trained it, expected init_from=RUN, or "
             "freeze_encoder=false and t1=tuned"
         )
+    if origin is not None:
+        met = _people_met(origin)
+        task.facts = {**task.facts, "people_met": sorted(met)}
+        for split in loaders.evaluation if not run.data.views.held_out else {"test"} & loaders.evaluation.keys():
+            _warn_of_familiar_people(loaders, split, met)
     return task
 
 
-def _warn_of_familiar_people(loaders: Loaders, checkpoint: Checkpoint) -> None:
+def _people_met(checkpoint: Checkpoint) -> set[str]:
+    """``data set/person`` of everybody who was learned from, also by the runs that this one began with."""
+    if "walks_each" not in checkpoint.config:
+        return set()  # Of actions.
+    dataset = checkpoint.dataset.partition("/")[0]
+    return {f"{dataset}/{person}" for person in checkpoint.class_names} | set(checkpoint.extra.get("people_met", ()))
+
+
+def _warn_of_familiar_people(loaders: Loaders, split: str, met: Collection[str]) -> None:
     """Finding people who were learned from is another, easier task than finding strangers."""
-    if "test" in loaders.evaluation and checkpoint.dataset.partition("/")[0] == loaders.dataset.partition("/")[0]:
-        table = asked(loaders, "test").table
-        tested = {table.value_name("identity", int(code)) for code in np.unique(table.identity)}
-        if familiar := sorted(tested & set(checkpoint.class_names)):
-            logger.warning(
-                "a closed set: %d of the %d people tested were learned from, such as %s",
-                *(len(familiar), len(tested), familiar[0]),
-            )
+    table, dataset = asked(loaders, split).table, loaders.dataset.partition("/")[0]
+    people = {table.value_name("identity", int(code)) for code in np.unique(table.identity)}
+    if familiar := sorted(person for person in people if f"{dataset}/{person}" in met):
+        logger.warning(
+            "a closed set: %d of the %d people of split %s were learned from, such as %s",
+            *(len(familiar), len(people), split, familiar[0]),
+        )
 
 
 def asked(loaders: Loaders, split: str) -> Asked:
@@ -264,7 +280,10 @@ def asked(loaders: Loaders, split: str) -> Asked:
     assert isinstance(loader, EvaluationWalks)
     store = loader.pipeline.store
     walks = walks_of(store, loader.samples)
-    return Asked(walks, protocols_of(store.header.dataset, walks))
+    first, *others = protocols_of(store.header.dataset, walks)
+    matched = {protocol.name: _matches(walks, protocol) > 0 for protocol in others}
+    kept = (first, *(protocol for protocol in others if matched[protocol.name]))
+    return Asked(walks, kept, tuple(name for name, is_matched in matched.items() if not is_matched))
 
 
 def _calibration(run: GaitRun, loaders: Loaders) -> Calibration:
@@ -292,6 +311,14 @@ def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:
     """Rank-k, mAP, mINP and EER of each split under its protocols, and re-ranked where that is asked for."""
     ways = (None, KReciprocal()) if run.retrieval.reranking else (None,)
     everything = {split: asked(loaders, split) for split in loaders.evaluation}
+    for split, walks in everything.items():
+        for protocol in walks.unanswerable:
+            logger.warning("%s: no probe has a match under protocol %s, which is left out", split, protocol)
+        if run.retrieval.reranking and len(walks.table) > MOST_SAMPLES:
+            raise ValueError(
+                f"retrieval.reranking: got {len(walks.table)} walks in split {split}, expected at most {MOST_SAMPLES}: "
+                "it compares them all"
+            )
     return [
         SplitMetrics(
             {

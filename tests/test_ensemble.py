@@ -189,7 +189,7 @@ def test_scores_of_another_protocol_are_refused(runs: Path, capsys: pytest.Captu
         (["--joint-dir", "joint", "--weights", "0"], "not all zero"),
         (["--joint-dir", "joint", "--weights", "x"], "invalid float value"),
         (["--joint-dir", "joint", "--weight", "bone=1"], "--weight: got bone, expected one for each of joint"),
-        (["--joint-dir", "joint", "--weight", "joint=x"], "could not convert"),
+        (["--joint-dir", "joint", "--weight", "joint=x"], "--weight: got joint=x, expected numbers"),
         (["--joint-dir", "joint", "--weights", "1", "--search"], "not allowed with"),
         (["--joint-dir", "joint", "--search-dirs", "joint"], "without --search"),
         (["--joint-dir", "joint", "--search", "--search-dirs", "joint", "bone"], "got 2"),

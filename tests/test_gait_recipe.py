@@ -1,5 +1,6 @@
 """What the gait recipe refuses before it trains, fixes after, and writes beside the embeddings."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,9 +13,11 @@ from feeders.gait.splits import ViewFilter
 from feeders.prepare import prepare
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.gait_net import GaitNetConfig
-from recipes.gait_retrieval import GaitRun, gait_loaders, gait_metrics, gait_task, save_gait, walk_loaders
+from model.tasks.gait_retrieval import GaitRetrievalTask
+from recipes.gait_retrieval import GaitRun, asked, gait_loaders, gait_metrics, gait_task, save_gait, walk_loaders
 from tests.feeders.gait_files import write_crops, write_gait3d, write_kinect
-from torchlight.config import AdamConfig, TrainConfig
+from torchlight.checkpoint import Checkpoint, Progress, save_checkpoint
+from torchlight.config import AdamConfig, TrainConfig, plain_config
 from torchlight.run_dir import RunDir
 from torchlight.task import Prediction
 
@@ -91,6 +94,56 @@ def test_a_threshold_is_fixed_on_people_nobody_learned_from_alone(tmp_path: Path
     task.calibrate(embeddings_of(("Person003/1", "Person003/2", "Person086/1", "Person086/2"), [2, 2, 85, 85]))
     assert task.calibrated[0].isnan().tolist() == [is_learned] * 6
     assert task.calibrated[1:].isnan().all(), "nobody has a walk left to ask with"
+
+
+def test_people_whom_a_run_before_has_met_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = run_of(kinect(tmp_path), tmp_path)
+    loaders = gait_loaders(run, ("test",))
+
+    def kept(task: GaitRetrievalTask, people: tuple[str, ...]) -> Checkpoint:
+        about = {"config": plain_config(run), "dataset": loaders.dataset, "skeleton": loaders.skeleton}
+        how = {"training": None, "average": None, "best": (), "seed": 0, "processes": 1, "calibrated": True}
+        return Checkpoint(
+            **about,
+            **how,
+            task=task.state_dict(),
+            progress=Progress(),
+            chosen_by="",
+            class_names=people,
+            modality="joint",
+            extra=task.extra_state(),
+        )
+
+    people = ("Person001", "Person101")
+    first = kept(gait_task(run, replace(loaders, class_names=people), None), people)
+    assert "a closed set" not in caplog.text
+    save_checkpoint(tmp_path / "first.pt", first)
+    second = gait_task(run.model_copy(update={"init_from": tmp_path / "first.pt"}), loaders, None)
+    says = "a closed set: 1 of the 2 people of split test were learned from, such as Person101"
+    assert says in caplog.text
+    caplog.clear()
+    # Its own people are others, but it has not forgotten whom it began with.
+    gait_task(run, loaders, kept(second, ("Person001", "Person002")))
+    assert says in caplog.text
+
+
+def test_a_further_protocol_that_nobody_can_answer_is_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for person, camera in {"ann": "left", "bob": "left", "cid": "right", "dan": "right"}.items():
+        for walk in (1, 2):
+            file = tmp_path / f"raw/{person}/{camera}/{walk}.csv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("frame,nose_x,nose_y\n" + "".join(f"{t},{t + walk},{len(person)}\n" for t in range(4)))
+    prepare("walkers", tmp_path / "raw", tmp_path / "store")
+    data = GaitDataConfig(
+        dataset="store", root=tmp_path / "store", test_people=("bob", "cid"), normalise_walk="none", frames=2
+    )
+    loaders = gait_loaders(run_of(data, tmp_path), ("test",))
+    assert "6 clips are bit-identical to another, such as" in caplog.text
+    assert {protocol.name for protocol in asked(loaders, "test").protocols} == {"first_walk", "leave_one_out"}
+    gait_metrics(run_of(data, tmp_path), loaders)
+    assert "test: no probe has a match under protocol cross_camera" in caplog.text
 
 
 def test_grews_test_writes_what_its_server_asks_for(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from torchlight.arrays import check_distinct, check_texts, read_arrays, write_arrays
-from torchlight.metrics.distance import DistanceName, EmbeddingDistances, EmbeddingSpace
+from torchlight.metrics.distance import DISTANCES, DistanceName, EmbeddingDistances, EmbeddingSpace
 from torchlight.metrics.protocol import Rows
 from torchlight.metrics.verification import Verification
 
@@ -166,7 +166,7 @@ def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDAr
     except ImportError:
         raise ValueError("index: got no faiss, expected faiss-cpu; pip install 'partclip[gait]'") from None
     space = between.space
-    if len(space.ends) != 1:
+    if len(space.ends) != 1 or not space.present.all():
         raise ValueError("index: got faiss for a mean over parts, expected a distance vector/..., or index exact")
     index = faiss.IndexFlatL2(space.vectors.shape[1])
     index.add(space.vectors[between.gallery])
@@ -226,6 +226,8 @@ def read_gallery(path: Path) -> Gallery:
         if header["format"] != FORMAT:
             raise ValueError(f"got format {header['format']!r}, expected a gallery of format {FORMAT}")
         threshold = header["threshold"]
+        if header["distance"] not in DISTANCES:
+            raise ValueError(f"got distance {header['distance']!r}, expected one of {', '.join(DISTANCES)}")
         return Gallery(
             names=tuple(arrays["names"].tolist()),
             sample_id=tuple(arrays["sample_id"].tolist()),

@@ -78,7 +78,7 @@ class RunDir:
     def clear(self) -> None:
         """Delete what a former run has left, but for its log, which goes on."""
         own = (self.config, self.last, self.metrics, self.gallery)
-        made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "tb/events.*")
+        made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "embeddings/*.csv", "identified.jsonl", "tb/events.*")
         for old in (*own, *(file for pattern in made for file in self.root.glob(pattern))):
             old.unlink(missing_ok=True)
 

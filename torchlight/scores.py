@@ -144,7 +144,12 @@ def read_labels(path: Path) -> Mapping[str, int]:
     if path.suffix == ".npz":
         arrays = read_arrays(path, lambda name: name in ("sample_id", "labels", "y_train", "y_test"))
         if {"sample_id", "labels"} <= arrays.keys():
-            return dict(zip(arrays["sample_id"].tolist(), arrays["labels"].tolist(), strict=True))
+            names, told = arrays["sample_id"], arrays["labels"]
+            if names.shape != told.shape or told.ndim != 1 or told.dtype.kind not in "iu":
+                raise ValueError(
+                    f"{path}: got labels {told.dtype} {told.shape} for {names.shape} names, expected whole numbers"
+                )
+            return dict(zip(names.tolist(), told.tolist(), strict=True))
         labels: dict[str, int] = {}
         for split in ("train", "test"):
             one_hot = arrays.get(f"y_{split}", np.zeros(0, dtype=np.int64))

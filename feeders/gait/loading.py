@@ -19,7 +19,7 @@ from typing_extensions import assert_never
 from feeders.batch import SkeletonBatch
 from feeders.batch_loader import BatchLoader
 from feeders.casia_b import CASIA_B
-from feeders.dataset import DataSet, Protocol, usual_validation
+from feeders.dataset import DataSet, Protocol, usual_validation, warn_of_copies
 from feeders.demo_gait import demo_walkers
 from feeders.gait.splits import ViewFilter, gait_splits
 from feeders.gait.transforms import Heading, Input, NormaliseWalk, face_ahead, gait_inputs, normalise_walk
@@ -43,6 +43,12 @@ from torchlight.task import Loaders
 logger = logging.getLogger(__name__)
 
 Pace = Annotated[float, Field(gt=0.0)]
+
+
+def _rising(pace: tuple[float, float]) -> tuple[float, float]:
+    if pace[0] > pace[1]:
+        raise ValueError("expected the slowest first")
+    return pace
 
 
 def _odd(frames: int) -> int:
@@ -87,7 +93,7 @@ class GaitDataConfig(StrictConfig):
     frames: int = Field(default=60, ge=2)
     evaluation_frames: Annotated[int, Field(ge=2)] | Literal["all"] = "all"
     gaps: Gaps = "keep"
-    speed: tuple[Pace, Pace] = (1.0, 1.0)
+    speed: Annotated[tuple[Pace, Pace], AfterValidator(_rising)] = (1.0, 1.0)
     normalise_walk: NormaliseWalk = "unit_size"
     heading: Heading = "none"
     heading_window: Annotated[int, Field(ge=1), AfterValidator(_odd)] = 15
@@ -103,6 +109,8 @@ def gait_data_set(data: GaitDataConfig) -> DataSet:
         raise ValueError(
             f"data.test_people: got it with data.dataset={data.dataset}, expected data.split, or dataset=store"
         )
+    if data.validation_people and data.validation_subjects is not None:
+        raise ValueError("data.validation_subjects: got it beside data.validation_people, expected one of them")
     match data.dataset:
         case "kinect_gait":
             return KINECT_GAIT
@@ -169,6 +177,8 @@ def build_gait_loaders(
     counts = [f"{name} {len(walks)}" for name, walks in splits.clips.items()]
     counts += [f"{count} people left out, {reason}" for reason, count in splits.left_out.items()]
     logger.info("%s: %s", title, ", ".join(counts))
+    if data.dataset == "store":
+        warn_of_copies(store.index, splits.clips, store.folder)
     wanted = [name for name in splits.clips if name in want and not (name == "val" and not len(splits.clips["val"]))]
     for name in wanted:
         if not len(splits.clips[name]):

@@ -1,9 +1,9 @@
 """The protocols of gait recognition, as pure functions of what a store knows of the walks.
 
 Columns are those of the index: ``camera`` (a view), ``condition`` (its setup: what is worn or carried, or the side of a
-published list), ``sequence`` (its replication, the number of the walk). What the published evaluators do was read in
-OpenGait; the papers are named in the modules of the data sets. Of several protocols the first is the one that papers
-print.
+published list), ``sequence`` (its replication, the number of the walk), and ``steps`` (`steps_of`: walks that several
+cameras film at once). What the published evaluators do was read in OpenGait; the papers are named in the modules of the
+data sets. Of several protocols the first is the one that papers print.
 """
 
 import zlib
@@ -12,14 +12,14 @@ import numpy as np
 
 from feeders import casia_b, gait3d, grew, oumvlp_pose
 from feeders.store import Store
-from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, Rows, SampleTable, roles
+from torchlight.metrics.protocol import RetrievalProtocol, Rows, SampleTable, roles
 
 Protocols = tuple[RetrievalProtocol, ...]
 
 # So many answers a probe of GREW is given.
 GREW_ANSWERS = 20
 _SAME_VIEW = (("camera",),)
-_SAME_STEPS = ("identity", "condition", "sequence")
+_SAME_STEPS = (("steps",),)
 _SIDES = ("train", "gallery", "probe")
 _CONDITIONS = {"casia_b": casia_b.CONDITIONS, "gait3d": _SIDES, "grew": _SIDES}
 
@@ -31,17 +31,34 @@ def walks_of(store: Store, samples: Rows) -> SampleTable:
     identity = index.label[samples]
     if header.dataset == "grew":
         identity = np.where(identity == grew.PROBE_LABEL, -1, identity)
+    camera, condition, sequence = index.camera[samples], index.setup[samples], index.replication[samples]
     return SampleTable(
         sample_id=tuple(index.sample_id[samples].tolist()),
         identity=identity,
         columns={
-            "camera": index.camera[samples],
-            "condition": index.setup[samples],
-            "sequence": index.replication[samples],
+            "camera": camera,
+            "condition": condition,
+            "sequence": sequence,
+            "steps": steps_of(identity, camera, condition, sequence),
         },
         identity_names=header.class_names,
         column_names={"condition": conditions} if conditions else {},
     )
+
+
+def steps_of(identity: np.ndarray, camera: np.ndarray, condition: np.ndarray, sequence: np.ndarray) -> np.ndarray:
+    """A number for all that shows the same steps: one person's walk of one condition and number, by several cameras.
+
+    -1 where the number is unknown, or tells nothing as one camera has it twice (where files are named by dates).
+
+    Shapes:
+        all: (N,) int64
+    """
+    walk = np.stack([identity, condition, sequence], axis=1)
+    steps: np.ndarray = np.unique(walk, axis=0, return_inverse=True)[1].reshape(-1)
+    seen, times = np.unique(np.stack([steps, camera], axis=1), axis=0, return_counts=True)
+    is_told = (sequence >= 0) & ~np.isin(steps, seen[times > 1, 0])
+    return np.where(is_told, steps, -1)
 
 
 def protocols_of(dataset: str, walks: SampleTable) -> Protocols:
@@ -126,23 +143,18 @@ def one_walk(walks: SampleTable) -> Protocols:
     """For walks that no list divides, such as KinectGait's.
 
     ``first_walk``: the first walk of everybody is the gallery, the others ask; ``leave_one_out``: each walk asks all
-    the others. Two cameras that film the same steps are no test: what they show of one walk is not compared.
+    the others; ``cross_camera``, where there are several: all of other cameras. Two cameras that film the same steps
+    are no test: what they show of one walk is not compared.
     """
-    everyone = np.ones(len(walks), dtype=np.bool_)
-    is_first = _is_first(walks)
-    if len(np.unique(walks.column("camera"))) == 1:
-        return (
-            RetrievalProtocol("first_walk", roles(~is_first, is_first)),
-            RetrievalProtocol("leave_one_out", roles(everyone, everyone)),
-        )
-    row, twin = Agreeing(walks, _SAME_STEPS, np.flatnonzero(is_first), np.arange(len(walks))).pairs(0, is_first.sum())
-    is_twin = np.zeros(len(walks), dtype=np.bool_)
-    is_twin[twin] = True
-    return (
-        RetrievalProtocol("first_walk", roles(~is_first & ~is_twin, is_first)),
-        RetrievalProtocol("leave_one_out", roles(everyone, everyone), exclude=(_SAME_STEPS,)),
-        RetrievalProtocol("cross_camera", roles(everyone, everyone), exclude=(_SAME_STEPS, ("identity", "camera"))),
+    everyone, is_first = np.ones(len(walks), dtype=np.bool_), _is_first(walks)
+    protocols = (
+        RetrievalProtocol("first_walk", roles(~is_first, is_first), exclude=_SAME_STEPS),
+        RetrievalProtocol("leave_one_out", roles(everyone, everyone), exclude=_SAME_STEPS),
     )
+    if len(np.unique(walks.column("camera"))) == 1:
+        return protocols
+    across = (*_SAME_STEPS, ("identity", "camera"))
+    return (*protocols, RetrievalProtocol("cross_camera", roles(everyone, everyone), exclude=across))
 
 
 def enrolled_each(walks: SampleTable, count: int) -> RetrievalProtocol:
@@ -155,7 +167,7 @@ def enrolled_each(walks: SampleTable, count: int) -> RetrievalProtocol:
     _, start, person = np.unique(walks.identity[order], return_index=True, return_inverse=True)
     place = np.empty(len(walks), dtype=np.intp)
     place[order] = np.arange(len(walks)) - start[person]
-    return RetrievalProtocol("enrolled", roles(place >= count, place < count), exclude=(_SAME_STEPS,))
+    return RetrievalProtocol("enrolled", roles(place >= count, place < count), exclude=_SAME_STEPS)
 
 
 def grew_official(walks: SampleTable) -> RetrievalProtocol:

@@ -1,6 +1,7 @@
 """Walks named one by one: raw files or folders in a data set's layout, or a whole store, as a store of their own."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,16 +22,16 @@ _PARTS = 4
 def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Store | None = None) -> Store:
     """The walks of some raw files, read and cleaned as ever, in a store made below a folder; a single store is itself.
 
-    A walk's name is made of the last four parts of its path as it is written, so ``ann/3.csv`` is a walk of ann; where
-    that says no folder, it is in the one that the file lies in. A walk in which nobody is seen is left out.
+    A walk's name is made of the last four parts of its path, as it is written where that says a folder at least. A walk
+    in which nobody is seen is left out.
 
     Args:
         dataset: whose layout the files have.
         files: one store; or raw files, and folders of them.
         folder: an empty one, which has to live as long as the store.
-        like: a store of such walks; the names of CSV files are made of as many parts as the longest there, so
-            ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder, and columns are of its skeleton's
-            joints where they fit.
+        like: a store of such walks; the names of CSV files are made of as many parts as the longest there, however few
+            are written, so ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder, and columns are of its
+            skeleton's joints where they fit.
 
     Raises:
         FileNotFoundError: a file is not there; ValueError: one is broken, two have one name, or none has the layout.
@@ -42,8 +43,7 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
         raise FileNotFoundError(f"{absent[0]}: no such file, expected walks of {dataset} ({source.layout}) or a store")
     if len(files) == 1 and is_store(files[0]):
         return Store(files[0])
-    depth = _PARTS if like is None else max(name.count("/") for name in like.index.sample_id.tolist()) + 1
-    _link(files, folder / "raw", depth)
+    _link(files, folder / "raw", None if like is None else max(depths(like)))
     try:
         found = find_files(source, [folder / "raw"])
     except FileNotFoundError:
@@ -65,6 +65,11 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
     return Store(folder / "store")
 
 
+def depths(store: Store) -> set[int]:
+    """Of how many parts the names of its walks are made."""
+    return {name.count("/") + 1 for name in store.index.sample_id.tolist()}
+
+
 def _recordings(source: RawSource, items: Sequence[RawItem]) -> Iterator[Recording]:
     for item in items:
         try:
@@ -73,13 +78,15 @@ def _recordings(source: RawSource, items: Sequence[RawItem]) -> Iterator[Recordi
             logger.warning("left out, %s", error)
 
 
-def _link(files: Sequence[Path], folder: Path, depth: int) -> None:
-    """Links to all files below a folder, under the last parts of their paths: so many of a CSV file's."""
+def _link(files: Sequence[Path], folder: Path, depth: int | None) -> None:
+    """Links to all files below a folder, under the last parts of their paths: ``depth`` of a CSV file's."""
     inside = [found for place in files for found in ((place,) if place.is_file() else sorted(place.rglob("*")))]
     for file in filter(Path.is_file, inside):
-        path = file if len(file.parts) > 1 else file.absolute()
-        names = [part for part in path.parts if part not in (path.anchor, "..")]
-        link = folder.joinpath(*names[-(depth if file.suffix == ".csv" else _PARTS) :])
+        is_enough = len(file.parts) >= (depth or 2) and ".." not in file.parts
+        # Not resolved: what a link is called is part of the name.
+        path = file if is_enough else Path(os.path.abspath(file))  # noqa: PTH100
+        names = [part for part in path.parts if part != path.anchor]
+        link = folder.joinpath(*names[-(depth if depth and file.suffix == ".csv" else _PARTS) :])
         link.parent.mkdir(parents=True, exist_ok=True)
         if not link.is_symlink():
             link.symlink_to(file.resolve())

@@ -88,7 +88,7 @@ def frame_folders(
         if not frames:
             continue
         # Whoever points at a part of the tree still has the folders above, which are part of a walk's name.
-        path = PurePosixPath(Path(folder).resolve().as_posix())
+        path = PurePosixPath(Path(folder).absolute().as_posix())
         name = name_of(path)
         if name is None:
             yield Unreadable(folder, f"{folder}: got frames in a folder of an unknown name; see the layout")

@@ -17,6 +17,7 @@ from feeders.gait.protocols import (
     one_walk,
     oumvlp_protocols,
     protocols_of,
+    steps_of,
     walks_of,
 )
 from feeders.store import Recording, Store, StoreWriter, Track
@@ -32,10 +33,12 @@ Walk = tuple[str, int, int, int, float]
 def table_of(walks: Sequence[Walk], names: Mapping[str, tuple[str, ...]] | None = None) -> SampleTable:
     people = sorted({walk[0] for walk in walks})
     camera, condition, sequence = (np.array([walk[n] for walk in walks], dtype=np.int64) for n in (1, 2, 3))
+    identity = np.array([people.index(walk[0]) for walk in walks])
+    steps = steps_of(identity, camera, condition, sequence)
     return SampleTable(
         tuple(f"{person}/{camera}-{condition}-{number}" for person, camera, condition, number, _ in walks),
-        np.array([people.index(walk[0]) for walk in walks]),
-        {"camera": camera, "condition": condition, "sequence": sequence},
+        identity,
+        {"camera": camera, "condition": condition, "sequence": sequence, "steps": steps},
         tuple(people),
         names or {},
     )
@@ -223,12 +226,32 @@ def test_the_same_steps_by_two_cameras_are_not_compared() -> None:
     ben = [("ben", 2, 0, 7, 1.0), ("ben", 2, 0, 8, 1.1), ("ben", 2, 0, 9, 1.2)]
     table = table_of(anna + ben)
     first, each, crossed = one_walk(table)
-    assert first.role.tolist() == [1, -1, 0, 0, 1, 0, 0]
+    assert first.role.tolist() == [1, 0, 0, 0, 1, 0, 0]
+    # The twin asks in vain, which is counted.
+    assert (ask(anna + ben, first, table).probes, ask(anna + ben, first, table).unmatched) == (5, 1)
     found = ask(anna + ben, each, table)
     # Without the twin, ben is nearer to both of anna's first walks.
     assert found.probes == 7
     assert mean(found, "rank1") == pytest.approx(100 * 5 / 7)
     assert crossed.exclude[1:] == (("identity", "camera"),)
+
+
+def test_walks_that_one_camera_gave_one_number_are_no_twins() -> None:
+    # Files named by dates: the day is all that a number tells. Ben's cameras filmed two walks at once.
+    anna = [(0, 1, 0, 1)] * 3
+    ben = [(1, camera, 0, number) for camera in (1, 2) for number in (1, 2)]
+    steps = steps_of(*np.array([*anna, *ben]).T)
+    assert steps[:3].tolist() == [-1, -1, -1]
+    assert steps[3:5].tolist() == steps[5:].tolist()
+    assert len(set(steps[3:5].tolist())) == 2
+    assert steps_of(*(np.array(column) for column in ([0, 0], [1, 2], [0, 0], [-1, -1]))).tolist() == [-1, -1]
+
+
+def test_enrolled_walks_are_not_compared_with_what_another_camera_saw_of_them() -> None:
+    # Whichever walk of anna is enrolled, the other one shows the same steps.
+    walks = [("anna", 1, 0, 1, 0.0), ("anna", 2, 0, 1, 0.0), ("ben", 1, 0, 1, 5.0), ("ben", 1, 0, 2, 5.0)]
+    found = ask(walks, enrolled_each(table_of(walks), 1), table_of(walks))
+    assert (found.probes, found.unmatched) == (2, 1)
 
 
 def test_as_many_walks_of_each_are_enrolled_as_asked_for() -> None:

@@ -52,6 +52,19 @@ def test_own_files_are_named_as_deep_as_those_of_their_store(tmp_path: Path, nam
     assert (walks.index.sample_id.tolist(), walks.header.class_names) == ([name], ("ann",))
 
 
+def test_own_files_are_of_their_person_however_little_of_the_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "raw/ann/side/3.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text("frame,nose_x,nose_y\n0,1,2\n")
+    prepare("walkers", tmp_path / "raw", tmp_path / "store")
+    monkeypatch.chdir(tmp_path / "raw/ann")
+    for number, written in enumerate(("side", "side/3.csv", "../ann/side", ".")):
+        walks = store_of_files("walkers", [Path(written)], tmp_path / f"new{number}", Store(tmp_path / "store"))
+        assert (walks.index.sample_id.tolist(), walks.header.class_names) == (["ann/side/3"], ("ann",))
+
+
 def test_a_file_without_a_folder_is_in_the_one_it_lies_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "ann").mkdir()
     (tmp_path / "ann/3.csv").write_text("frame,nose_x,nose_y\n0,1,2\n")

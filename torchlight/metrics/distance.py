@@ -162,6 +162,7 @@ class EmbeddingDistances:
         self._dtype = np.dtype(np.float64 if is_double or len(space.ends) > 1 else np.float32)
         self._longest = np.sqrt(self._squares(gallery).max(axis=0, initial=0.0))
         self._only = self._gallery_side(0) if len(space.ends) == 1 else None
+        self._is_whole = bool(space.present.all())
 
     @property
     def chunk(self) -> int:
@@ -173,7 +174,10 @@ class EmbeddingDistances:
         space, rows = self.space, self.probe[start:stop]
         error = self._error(rows)
         if self._only is not None:
-            return self._probe_side(rows, 0) @ self._only.T, error
+            apart = self._probe_side(rows, 0) @ self._only.T
+            if not self._is_whole:
+                apart[~(space.present[rows] & space.present[self.gallery, 0])] = np.inf
+            return apart, error
         total = np.zeros((len(rows), len(self.gallery)))
         for block, weight in enumerate(space.weight):
             apart = self._probe_side(rows, block) @ self._gallery_side(block).T

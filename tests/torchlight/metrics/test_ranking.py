@@ -25,6 +25,14 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+def test_whoever_is_not_seen_is_infinitely_far_also_where_there_is_one_part() -> None:
+    embedding = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.0, 0.0]]], np.float32)
+    space = EmbeddingSpace.of(embedding, np.array([[True], [True], [False]]), "parts/cosine")
+    between = space.between(np.array([0]), np.array([1, 2]))
+    np.testing.assert_array_equal(between.rows(0, 1)[0], [[2.0, np.inf]])
+    np.testing.assert_array_equal(between.exact(np.array([0, 0]), np.array([0, 1])), [2.0, np.inf])
+
+
 class Case:
     """A small random gallery, and the distance of its pairs by plain loops."""
 
