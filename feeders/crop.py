@@ -148,5 +148,10 @@ def _drawn_frames(lengths: np.ndarray, frames: int, seeds: np.ndarray) -> np.nda
 
 
 def _spread_frames(lengths: np.ndarray, frames: int) -> np.ndarray:
-    spread: np.ndarray = np.linspace(0.0, lengths - 1.0, frames, axis=1).astype(np.int64)
-    return spread
+    """T frames from the first to the last, as numpy's linspace of each clip alone has them, whatever its batch mates.
+
+    Of an array of ends linspace rounds otherwise as soon as one of them is 0.
+    """
+    spread = np.arange(frames) * ((lengths - 1.0) / max(frames - 1, 1))[:, None]
+    spread[:, -1] = lengths - 1.0 if frames > 1 else 0.0
+    return spread.astype(np.int64)

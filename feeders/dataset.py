@@ -85,8 +85,8 @@ def canonical_split(name: str) -> str:
     return next((ours for ours, others in _ABBREVIATIONS.items() if plain in (ours, *others)), name)
 
 
-def store_writer(folder: Path, facts: DataSet) -> StoreWriter:
-    """A new store for clips of a data set."""
+def store_writer(folder: Path, facts: DataSet, cleaning: str = "") -> StoreWriter:
+    """A new store for clips of a data set; see `feeders.store.Header` for ``cleaning``."""
     return StoreWriter(
         folder,
         dataset=facts.name,
@@ -96,6 +96,7 @@ def store_writer(folder: Path, facts: DataSet) -> StoreWriter:
         class_names=facts.class_names,
         units=facts.units,
         frame_rate=facts.frame_rate,
+        cleaning=cleaning,
     )
 
 

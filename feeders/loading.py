@@ -21,7 +21,7 @@ from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
 from feeders.dataset import DataSet, canonical_split, split_index, usual_validation, warn_of_copies
 from feeders.demo import demo_data
 from feeders.draws import permutation
-from feeders.locate import data_folder, open_store
+from feeders.locate import open_store, own_store
 from feeders.modality import Modality, Root, ancestors, to_modality
 from feeders.normalise import by_body, by_image
 from feeders.ntu import NTU60, NTU120
@@ -118,7 +118,7 @@ def data_set(data: ActionDataConfig) -> DataSet:
         case "demo":
             return demo_data(data.synthetic)
         case "store":
-            return own_data(Store(data_folder() / (data.root or "store")), data.test_on)
+            return own_data(own_store(data.root), data.test_on)
         case _:
             assert_never(data.dataset)
 

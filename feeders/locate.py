@@ -67,6 +67,13 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig | 
     return store
 
 
+def own_store(root: Path | None) -> Store:
+    """The store of one's own that a config with ``dataset=store`` names; relative to `data_folder`."""
+    if root is None:
+        raise ValueError("data.root: got none with data.dataset=store, expected the folder of a store")
+    return Store(data_folder() / root)
+
+
 def _prepared(facts: DataSet, raw: Path) -> Path:
     source = raw_source(facts.name)
     try:

@@ -3,6 +3,7 @@
 Every value stays in its joint's slot (a bone in its child's), so parts by joint name hold for all modalities.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -16,12 +17,16 @@ from feeders.skeleton import Skeleton
 
 Modality = Literal["joint", "bone", "joint_motion", "bone_motion", "relative"]
 Root = Literal["zero", "absolute"]
+_PUBLISHED_ROOT = {"NTU25": "spine_middle"}  # the root of InfoGCN's, GAP's and BPI's A
 
 
 def to_modality(
     batch: SkeletonBatch, skeleton: Skeleton, modality: Modality, hops: int = 1, root: Root = "zero"
 ) -> SkeletonBatch:
-    """The batch in another modality; what is absent stays zero, and what leans on an absent joint becomes absent."""
+    """The batch in another modality; what is absent stays zero.
+
+    A bone of which an end is absent is absent; a joint that is absent in the next frame has not moved, see `motion`.
+    """
     match modality:
         case "joint":
             return batch
@@ -41,7 +46,8 @@ def relative(batch: SkeletonBatch, skeleton: Skeleton, hops: int, root: Root) ->
     """Each joint minus its ancestor ``hops`` bones up: x - A^k x (InfoGCN, Chi et al., CVPR 2022); one hop is a bone.
 
     A joint whose chain is shorter is compared with the root, which itself becomes zero (``root="zero"``), or with
-    nothing, so that it keeps its position (``"absolute"``: the published networks, where A^k has an empty row there).
+    nothing, so that it keeps its position (``"absolute"``: the published networks of NTU RGB+D, where A^k has an empty
+    row there, and A is of the tree that hangs from the spine's middle).
     """
     ancestor = ancestors(skeleton, hops, root)
     base, base_weight = (
@@ -64,11 +70,26 @@ def ancestors(skeleton: Skeleton, hops: int, root: Root) -> np.ndarray:
     """(V,) the joint that each joint is compared with by `relative`; -1 for nothing, as everywhere without hops."""
     if not hops:
         return np.full(len(skeleton.joints), -1)
-    ancestor, is_short = np.arange(len(skeleton.joints)), np.zeros(len(skeleton.joints), dtype=bool)
+    ancestor = np.arange(len(skeleton.joints))
+    if root == "zero":
+        for _ in range(hops):
+            ancestor = np.array(skeleton.parents)[ancestor]
+        return ancestor
+    top = skeleton.index(_PUBLISHED_ROOT[skeleton.name])[0] if skeleton.name in _PUBLISHED_ROOT else skeleton.root
+    # The root's parent is -1, which is also the place of the last element: -1 stays -1.
+    parents = np.array([*_hung_from(skeleton.parents, top), -1])
     for _ in range(hops):
-        is_short |= ancestor == skeleton.root
-        ancestor = np.array(skeleton.parents)[ancestor]
-    return np.where(is_short, -1, ancestor) if root == "absolute" else ancestor
+        ancestor = parents[ancestor]
+    return ancestor
+
+
+def _hung_from(parents: Sequence[int], joint: int) -> list[int]:
+    """Parents in the same tree with another root, which has the parent -1."""
+    hung, child = list(parents), -1
+    while hung[joint] != joint:
+        child, hung[joint], joint = joint, child, hung[joint]
+    hung[joint] = child
+    return hung
 
 
 def motion(batch: SkeletonBatch) -> SkeletonBatch:

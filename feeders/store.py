@@ -21,10 +21,11 @@ from itertools import accumulate
 from pathlib import Path
 from tokenize import TokenError
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
-from typing_extensions import Self
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import Self, TypedDict
 
 from feeders.skeleton import SKELETONS
 from torchlight.digest import file_sha256
@@ -38,6 +39,7 @@ _LARGEST = np.finfo(np.float32).max
 _HEADER, _INDEX, _POSES, _WEIGHT = "header.json", "index.npz", "poses.npy", "joint_weight.npy"
 
 
+_NUMBERS = ("label", "subject", "camera", "setup", "replication", "width", "height", "frames")
 FACTS = ("label", "subject", "camera", "setup", "replication", "frames")
 
 
@@ -76,18 +78,32 @@ class Recording:
     height: int = -1
 
 
-@dataclass(frozen=True)
-class Header:
-    """What a store says about itself; ``files`` maps a file name to its bytes and sha256."""
+class FileFacts(TypedDict):
+    """What a header says of another file."""
+
+    bytes: int
+    sha256: str
+
+
+class Header(BaseModel):
+    """What a store says about itself.
+
+    Args:
+        cleaning: how raw files were cleaned, as `feeders.prepare` names it; empty where there was nothing to choose.
+        files: a file name -> its bytes and sha256.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: int
     dataset: str
     skeleton: str
     units: str
-    frame_rate: float
+    frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     class_names: tuple[str, ...]
-    samples: int
-    files: Mapping[str, Mapping[str, Any]]
+    samples: Annotated[int, Field(ge=0)]
+    files: Mapping[str, FileFacts]
+    cleaning: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,14 +197,13 @@ def encode(recordings: Sequence[Recording]) -> Block:
         segments.append(own)
         poses += own_poses
         weights += own_weights
-    numbers = ("label", "subject", "camera", "setup", "replication", "width", "height", "frames")
     index = StoreIndex(
         sample_id=np.array([recording.sample_id for recording in recordings]),
         bodies=np.array([len(recording.bodies) for recording in recordings], dtype=np.int64),
         digest=np.array(digests),
         segment_end=np.array(segment_end, dtype=np.int64),
         segments=np.concatenate(segments),
-        **{name: np.array([getattr(one, name) for one in recordings], dtype=np.int64) for name in numbers},
+        **{name: np.array([getattr(one, name) for one in recordings], dtype=np.int64) for name in _NUMBERS},
     )
     return Block(index, np.concatenate(poses), np.concatenate(weights) if weights else None)
 
@@ -233,6 +248,7 @@ class StoreWriter:
         class_names: tuple[str, ...],
         units: str = "metres",
         frame_rate: float = 30.0,
+        cleaning: str = "",
     ) -> None:
         if folder.exists():
             raise ValueError(f"store: got {folder}, which exists, expected a new folder; remove it or name another")
@@ -243,8 +259,14 @@ class StoreWriter:
             "skeleton": skeleton,
             "units": units,
             "frame_rate": frame_rate,
-            "class_names": class_names,
+            "class_names": tuple(class_names),
+            "cleaning": cleaning,
         }
+        try:
+            Header(version=FORMAT_VERSION, samples=0, files={}, **self._facts)
+        except ValidationError as error:
+            name, says = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
+            raise ValueError(f"store: got {name} {self._facts[name]!r}, expected otherwise: {says}") from None
         # Blocks without their arrays: the index stays in memory until the end, the poses never do.
         self._written: list[Block] = []
         self._names: set[str] = set()
@@ -363,13 +385,17 @@ class Store:
         """What the store says about itself, its file sizes checked."""
         path = self.folder / _HEADER
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version = content.get("version")
-            if version not in _READABLE:
-                raise ValueError(f"{path}: got format version {version}, expected one of {_READABLE}; prepare it again")
-            header = Header(**{**content, "class_names": tuple(content["class_names"])})
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}: got {error!r}, expected the header of a store; prepare it again") from error
+            header = Header.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise ValueError(
+                f"{path}: got {where} that is none ({first['msg']}), expected the header of a store; prepare it again"
+            ) from error
+        if header.version not in _READABLE:
+            raise ValueError(
+                f"{path}: got format version {header.version}, expected one of {_READABLE}; prepare it again"
+            )
         if not {_POSES, _INDEX} <= set(header.files):
             raise ValueError(f"{path}: got files {sorted(header.files)}, expected {_POSES} and {_INDEX} among them")
         for name, facts in header.files.items():
@@ -528,6 +554,11 @@ def _mixed_weights(sample_id: str, has_weights: bool, first: str) -> ValueError:
 def check(recording: Recording, joints: int, coordinates: int, classes: int) -> None:
     """Hold a clip to what every reader of a store of V ``joints`` and C ``coordinates`` relies on; ValueError."""
     name = recording.sample_id
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"sample_id: got {name!r}, expected a name")
+    for number in _NUMBERS:
+        if not isinstance(value := getattr(recording, number), (int, np.integer)):
+            raise ValueError(f"{name}: got {number} {value!r}, expected a whole number")
     if recording.frames < 1 or not recording.bodies:
         raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
     if recording.frames >= 1 << 24 or len(recording.bodies) > 16:
@@ -544,6 +575,14 @@ def check(recording: Recording, joints: int, coordinates: int, classes: int) -> 
 
 def _check_body(name: str, body: Track, length: int, shape: tuple[int, int]) -> None:
     """Hold a body of a clip of so many frames to what `check` asks for."""
+    wanted = {"frames": ("iu", "whole numbers"), "joints": ("iuf", "numbers"), "joint_weight": ("iufb", "numbers")}
+    for what, (kinds, expected) in wanted.items():
+        array = getattr(body, what)
+        if array is None and what == "joint_weight":
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in kinds:
+            got = getattr(array, "dtype", type(array).__name__)
+            raise ValueError(f"{name}: got {what} of {got}, expected a numpy array of {expected}")
     if body.joints.ndim != 3 or body.joints.shape[1:] != shape:
         raise ValueError(f"{name}: got joints of shape {body.joints.shape}, expected (frames, {shape[0]}, {shape[1]})")
     # Kept as float32, where a larger float64 is infinite.

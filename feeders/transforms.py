@@ -23,6 +23,7 @@ from torchlight.config import StrictConfig
 Centre = Literal["none", "first_frame", "clip", "every_frame"]
 Align = Literal["none", "first_frame", "clip"]
 Normalise = Literal["none", "image", "body", "min_max"]
+Turns = Literal["xyz", "yxz"]
 
 
 class AugmentConfig(StrictConfig):
@@ -30,6 +31,8 @@ class AugmentConfig(StrictConfig):
 
     Args:
         rotation: largest angle about x, y and z in degrees, either way; y at 180 is the full circle.
+        turns: the axes in the order of turning about them; NW-UCLA's published feeder has y first, and so nothing leans
+            sideways.
         scale: smallest and largest factor.
         shear: largest entry off the diagonal of the shear matrix.
         mirror: probability of a left-right mirror image (x turned round, left and right joints swapped).
@@ -40,6 +43,7 @@ class AugmentConfig(StrictConfig):
     """
 
     rotation: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turns: Turns = "xyz"
     scale: tuple[float, float] = (1.0, 1.0)
     shear: float = Field(default=0.0, ge=0.0)
     mirror: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -132,7 +136,11 @@ def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
     if settings.shear:
         matrices.append(shear_matrices(between(seeds, "shear", -settings.shear, settings.shear, 6)))
     if any(settings.rotation):
-        matrices.append(rotation_matrices(between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)))
+        angles = between(seeds, "rotation", -1.0, 1.0, 3) * np.deg2rad(settings.rotation)
+        if settings.turns == "xyz":
+            matrices.append(rotation_matrices(angles))
+        else:
+            matrices += [rotation_matrices(angles * ("xyz".index(axis) == np.arange(3))) for axis in settings.turns]
     if not matrices:
         return Moves.none(len(seeds))
     return Moves(reduce(lambda first, then: then @ first, matrices).astype(np.float32), is_mirrored)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from feeders.gait.loading import EvaluationWalks, GaitPipeline, own_store
+from feeders.gait.loading import EvaluationWalks, GaitPipeline
 from feeders.gait.walk_files import depths, store_of_files
+from feeders.locate import own_store
 from feeders.skeleton import skeleton_named
 from recipes.gait_retrieval import GaitRun, asked
 from torchlight.arrays import some
@@ -134,7 +135,7 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
         names = trained.loaders.extra["identities"]
     else:
         with TemporaryDirectory() as folder:
-            own = own_store(run.data) if run.data.dataset == "store" else None
+            own = own_store(run.data.root) if run.data.dataset == "store" else None
             if own and side == "gallery" and run.enrol.person is None and len(depths(own)) > 1:
                 raise ValueError(
                     f"{files[0]}: got a path whose person is anybody's guess, as names in {own.folder} are of "

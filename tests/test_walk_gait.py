@@ -138,7 +138,12 @@ def test_a_gallery_of_other_weights_is_refused(cache: Path, run: Path, tmp_path:
 
 def test_a_gallery_enrolled_otherwise_is_refused_and_has_no_threshold(cache: Path, run: Path, tmp_path: Path) -> None:
     folder = copy_of(run, tmp_path / "copy")
-    others = ("retrieval.distance=parts/euclidean", "data.inputs=[bone]", "data.evaluation_frames=16", "data.gaps=close")
+    others = (
+        "retrieval.distance=parts/euclidean",
+        "data.inputs=[bone]",
+        "data.evaluation_frames=16",
+        "data.gaps=close",
+    )
     others += ("data.normalise_walk=unit_size", "data.heading=none", "model.embedding=before_neck")
     done = gait(cache, folder, "--phase", "enrol", *others)
     assert done.returncode == 0, done.stderr

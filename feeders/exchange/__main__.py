@@ -13,6 +13,7 @@ from feeders.exchange.padded import export_padded, import_padded
 from feeders.exchange.pyskl import import_pyskl
 from feeders.ntu import NTU60, NTU120
 from feeders.own import Field, own_data
+from feeders.prepare.raw_files import read_text
 from feeders.store import Store
 
 
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(file: Path, out: Path, class_names: Path | None) -> str:
-    lines = [] if class_names is None else class_names.read_text(encoding="utf-8-sig").splitlines()
+    lines = [] if class_names is None else read_text(class_names).splitlines()
     names = [line.strip() for line in lines if line.strip()] or None
     if file.is_dir():
         if names is None:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from feeders.dataset import Protocol, split_index
-from feeders.exchange.report import ImportReport
+from feeders.exchange.report import ImportReport, demand_one
 from feeders.ntu import CLASS_NAMES
 from feeders.skeleton import NTU25
 from feeders.store import Recording, Store, StoreWriter, Track
@@ -83,6 +83,7 @@ def import_padded(file: Path, out: Path, class_names: Sequence[str] | None = Non
                             continue
                         copies += is_copied
                         clips += 1
+                demand_one(file, clips, left_out)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{file}: got a damaged file ({error}), expected a whole .npz; fetch it again") from error
     report = ImportReport(str(file), str(out), "padded", clips, left_out, copied_bodies=copies)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from feeders.dataset import DataSet, canonical_split, split_index
-from feeders.exchange.report import ImportReport, SplitComparison
+from feeders.dataset import DataSet, canonical_split, split_index, store_writer
+from feeders.exchange.report import ImportReport, SplitComparison, demand_one
 from feeders.ntu import NTU60, NTU120, SAMPLE_NAME
 from feeders.skeleton import NTU25
-from feeders.store import Recording, Store, StoreIndex, StoreWriter, Track
+from feeders.store import Recording, Store, StoreIndex, Track
 from torchlight.plain_pickle import load_plain_pickle
 
 _ORIGIN = NTU25.joints.index("spine_middle")
@@ -37,19 +37,13 @@ def import_pyskl(file: Path, out: Path) -> ImportReport:
     annotations, lists = _content(load_plain_pickle(file), file)
     facts = NTU120 if any(name.startswith("xset") for name in lists) else NTU60
     left_out: dict[str, str] = {}
-    with StoreWriter(
-        out,
-        dataset=facts.name,
-        skeleton=facts.skeleton.name,
-        joints=_JOINTS,
-        coordinates=3,
-        class_names=facts.class_names,
-    ) as writer:
+    with store_writer(out, facts) as writer:
         for number, annotation in enumerate(annotations):
             try:
                 writer.add(_recording(annotation, len(facts.class_names)))
             except ValueError as error:
                 left_out[str(annotation.get("frame_dir", number))] = str(error)
+        demand_one(file, len(annotations) - len(left_out), left_out)
     index = Store(out).index
     report = ImportReport(
         file=str(file),

@@ -8,6 +8,13 @@ from pathlib import Path
 from torchlight.atomic import write_atomically
 
 
+def demand_one(file: Path, clips: int, left_out: Mapping[str, str]) -> None:
+    """A ValueError that says why, where not one clip of a file can be kept."""
+    if not clips:
+        reason = next(iter(left_out.values()), "it has none")
+        raise ValueError(f"{file}: got no clip that can be kept of {len(left_out)}, expected one; the first: {reason}")
+
+
 @dataclass(frozen=True)
 class SplitComparison:
     """A split's clips by the file's own list and by our protocol."""

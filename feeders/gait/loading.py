@@ -27,7 +27,7 @@ from feeders.gait.walk_time import Gaps, Window, drawn_window, extents, middle_w
 from feeders.gait3d import GAIT3D
 from feeders.grew import GREW
 from feeders.kinect_gait import KINECT_GAIT
-from feeders.locate import data_folder, open_store
+from feeders.locate import open_store, own_store
 from feeders.oumvlp_pose import OUMVLP_POSE
 from feeders.reading import read_resampled
 from feeders.sampler import IdentitySampler
@@ -125,16 +125,9 @@ def gait_data_set(data: GaitDataConfig) -> DataSet:
         case "demo_gait":
             return demo_walkers(data.synthetic)
         case "store":
-            return _own_walkers(own_store(data), data)
+            return _own_walkers(own_store(data.root), data)
         case _:
             assert_never(data.dataset)
-
-
-def own_store(data: GaitDataConfig) -> Store:
-    """The store of one's own that a config with ``dataset=store`` names."""
-    if data.root is None:
-        raise ValueError("data.root: got none with data.dataset=store, expected the folder of a store")
-    return Store(data_folder() / data.root)
 
 
 def build_gait_loaders(

@@ -19,7 +19,7 @@ from feeders.dataset import copies_across, store_writer
 from feeders.prepare import ntu, penn, skeletics, ucla
 from feeders.prepare.gait import GAIT_SOURCES
 from feeders.prepare.ntu_bodies import Denoise
-from feeders.prepare.raw_files import RawFiles, find_files
+from feeders.prepare.raw_files import RawFiles, find_files, read_text
 from feeders.prepare.report import Report, load_report, report_path, write_report
 from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_shard, plan_shards, read_shards
 from feeders.prepare.source import RawSource
@@ -59,7 +59,7 @@ def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | 
         raise ValueError(f"denoise: got {denoise!r}, expected {source.cleaning!r}, which is all that {dataset} has")
     if missing_list is None:
         return source
-    words = missing_list.read_text(encoding="utf-8-sig").split()
+    words = read_text(missing_list).split()
     return replace(source, missing=frozenset(word.removesuffix(source.suffix) for word in words))
 
 
@@ -144,7 +144,7 @@ class Preparation:
         shards = read_shards(self.source, self._shards, self.jobs)
         with (
             closing(shards),
-            store_writer(folder / _STORE, facts) as writer,
+            store_writer(folder / _STORE, facts, self.source.cleaning) as writer,
         ):
             clips = 0
             for shard in shards:

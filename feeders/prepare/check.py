@@ -20,7 +20,8 @@ def describe(store: Store) -> list[str]:
     bodies = ", ".join(f"{count} with {number}" for number, count in _counts(index.bodies))
     lines = [
         f"{store.folder}: {len(index)} clips of {header.dataset}, format {header.version}, {size / 1e6:.1f} MB",
-        f"skeleton {header.skeleton}, {header.units}, {header.frame_rate:g} frames a second",
+        f"skeleton {header.skeleton}, {header.units}, {header.frame_rate:g} frames a second"
+        + (f"; cleaning: {header.cleaning}" if header.cleaning else ""),
         f"frames: {index.frames.sum()} ({seconds / 3600:.2f} h), "
         f"of a clip {index.frames.min()} to {index.frames.max()}, median {np.median(index.frames):g}",
         f"bodies: {index.segments[:, 2].sum()} body-frames; clips: {bodies}",

@@ -16,6 +16,14 @@ _LOCAL_HEADER = 30
 _ENCRYPTED = 1
 
 
+def read_text(path: Path) -> str:
+    """A text file of the user's, UTF-8 with or without a mark; ValueError with its name where it is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: got {error}, expected UTF-8 text") from None
+
+
 @dataclass(frozen=True, slots=True)
 class ZipMember:
     """Where a file is in its zip."""

@@ -42,7 +42,9 @@ def scan(place: Path) -> Iterator[RawItem]:
 
 
 def _side(half: Path) -> str | None:
-    """The side whose name is a word of a half's name, where just one is."""
+    """The side whose name is a word of a half's name, where just one is and the half is a folder or an archive."""
+    if half.name.startswith(".") or not (half.is_dir() or half.suffix == ".zip"):
+        return None
     sides = _SIDES.keys() & re.split(r"[^a-z]+", half.name.lower())
     return sides.pop() if len(sides) == 1 else None
 

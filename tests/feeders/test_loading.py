@@ -198,6 +198,8 @@ def test_a_store_of_another_skeleton_is_refused(raw: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match=r"data\.root: got .*mine, a store of SOMETHING, expected KINECT20"):
         build_loaders(config(root="NW-UCLA/mine"), 4, 4, 0)
     header.write_text(header.read_text().replace("SOMETHING", "NTU25"))
+    with pytest.raises(ValueError, match=r"data\.root: got none with data\.dataset=store"):
+        build_loaders(ActionDataConfig(dataset="store", test_on={"camera": (3,)}), 4, 4, 0)
     mine = ActionDataConfig(dataset="store", root="NW-UCLA/mine", test_on={"camera": (3,)})
     with pytest.raises(ValueError, match=r"poses\.npy: got poses of shape \(20, 3\), expected \(25, 3\) for NTU25"):
         build_loaders(mine, 4, 4, 0)

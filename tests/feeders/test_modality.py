@@ -44,10 +44,13 @@ def test_one_hop_is_a_bone(batch: SkeletonBatch, root: str) -> None:
 
 @pytest.mark.parametrize("hops", [1, 2, 3, 8])
 def test_absolute_relative_equals_the_matrix_power(batch: SkeletonBatch, hops: int) -> None:
+    # (child, parent), counted from 1, as published: the tree hangs from joint 2.
+    pairs = [(1, 2), (21, 2), (3, 21), (4, 3), (5, 21), (6, 5), (7, 6), (8, 7), (9, 21), (10, 9), (11, 10), (12, 11)]
+    pairs += [(13, 1), (14, 13), (15, 14), (16, 15), (17, 1), (18, 17), (19, 18), (20, 19)]
+    pairs += [(22, 23), (23, 8), (24, 25), (25, 12)]
     adjacency = torch.zeros(25, 25)
-    for joint, parent in enumerate(NTU25.parents):
-        if joint != parent:
-            adjacency[joint, parent] = 1.0
+    for joint, parent in pairs:
+        adjacency[joint - 1, parent - 1] = 1.0
     matrix = torch.eye(25) - torch.linalg.matrix_power(adjacency, hops)
     expected = torch.einsum("uv,nctvm->nctum", matrix, batch.pose)
     result = to_modality(batch, NTU25, "relative", hops=hops, root="absolute")

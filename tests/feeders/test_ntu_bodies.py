@@ -170,6 +170,10 @@ def test_a_wide_body_is_a_false_detection_and_the_one_that_moves_most_comes_firs
     fourteen = clean("clip", raw(_with(frames, wider, BERT, slice(13, 14))))
     assert _who(fourteen, frames) == [CARL, ANNA]
     assert thirteen.notes == fourteen.notes == ()
+    # 30 of 43 frames are 69.77 %: more than the published 69.754, less than 70.
+    longer = clip_of({body: "1" * 43 for body in (ANNA, BERT, CARL)}, motion={ANNA: 0.1, BERT: 3.0, CARL: 0.5})
+    assert BERT in _who(clean("clip", raw(_with(longer, wider, BERT, slice(29)))), longer)
+    assert BERT not in _who(clean("clip", raw(_with(longer, wider, BERT, slice(30)))), longer)
 
 
 def _who(cleaned: Cleaned, frames) -> list[int]:

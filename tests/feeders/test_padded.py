@@ -146,6 +146,9 @@ def test_empty_frames_inside_stay_and_broken_clips_are_reported(tmp_path: Path) 
     assert (store.index.subject == -1).all()
 
 
+NOBODY = np.zeros((2, 300, 150), np.float32)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -159,6 +162,7 @@ def test_empty_frames_inside_stay_and_broken_clips_are_reported(tmp_path: Path) 
         ({"y_train": np.zeros(2)}, "axes of floats"),
         ({"y_train": np.array([[{}] * 60] * 2)}, "object"),
         ({"y_test": np.eye(61)[:1]}, "as many in both"),
+        ({"x_train": NOBODY[:2], "x_test": NOBODY[:1]}, "no clip that can be kept of 3, .*empty clip"),
         ({"y_train": np.eye(7)[:2], "y_test": np.eye(7)[:1]}, "--class-names"),
     ],
 )

@@ -345,6 +345,9 @@ def test_a_list_of_ones_own_takes_the_place_of_the_published_one(
     assert "2 on the list of missing skeletons" in capsys.readouterr().out
     assert main([*command[:-1], str(tmp_path / "none.txt")]) == 1
     assert "none.txt" in capsys.readouterr().err
+    names.write_bytes(b"S002C001P009R001A060 \xe9")
+    assert main(command) == 1
+    assert "missing.txt: got 'utf-8' codec" in capsys.readouterr().err
 
 
 def test_a_raw_folder_that_is_not_there_is_named_even_beside_one_that_is(raw: Path, tmp_path: Path) -> None:

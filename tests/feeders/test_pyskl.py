@@ -103,6 +103,15 @@ def test_a_clip_that_cannot_be_kept_is_left_out_with_the_reason(tmp_path: Path) 
     assert len(report.left_out) == 7
 
 
+def test_a_file_of_which_nothing_can_be_kept_says_why(tmp_path: Path) -> None:
+    value = content()
+    for one in value["annotations"]:
+        one["keypoint"] = np.ones((1, 4, 17, 2), np.float16)
+    with pytest.raises(ValueError, match=r"no clip that can be kept of \d+, .*keypoint of shape \(1, 4, 17, 2\)"):
+        import_pyskl(write(tmp_path, value), tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
 def test_set_up_lists_make_it_ntu_120(tmp_path: Path) -> None:
     value = content()
     value["split"] = {"xset_train": NAMES[:1]}

@@ -119,6 +119,8 @@ def test_archives_and_folders_make_the_same_store(tmp_path: Path) -> None:
     reports = {kind: prepare("skeletics", tmp_path / kind, tmp_path / f"store-{kind}") for kind in ("zips", "folders")}
     halves = [tmp_path / "zips" / f"vibe_results_{side}.zip" for side in ("train", "val")]
     reports["halves"] = prepare("skeletics", halves, tmp_path / "store-halves")
+    for other in ("gcn_train_data.npy", ".train-notes", ".val.zip"):
+        (tmp_path / "folders" / other).write_text("no archive")
     both = (tmp_path / "folders").rename(tmp_path / "train_and_val")
     reports["named"] = prepare("skeletics", both, tmp_path / "store-named")
     interval = both.rename(tmp_path / "interval")

@@ -108,6 +108,12 @@ def test_a_store_travels_to_another_process_closed(write_store) -> None:
         ({"bodies": (Track(np.array([0, 7]), np.zeros((2, 25, 3))),)}, "rising"),
         ({"label": -1}, "label -1, expected 0 to 1"),
         ({"label": 2}, "label 2"),
+        ({"label": 0.9}, "b: got label 0.9, expected a whole number"),
+        ({"subject": "P01"}, "b: got subject 'P01', expected a whole number"),
+        ({"sample_id": 7}, "sample_id: got 7, expected a name"),
+        ({"bodies": (Track(np.array([0, 0.5]), np.zeros((2, 25, 3))),)}, "b: got frames of float64"),
+        ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3), complex)),)}, "b: got joints of complex128"),
+        ({"bodies": (Track([0, 1], np.zeros((2, 25, 3))),)}, "b: got frames of list, expected a numpy array of whole"),
         ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), 1e39)),)}, "huge"),
         ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3)), np.full((2, 25), np.nan)),)}, "joint_weight nan"),
         ({"bodies": (Track(np.arange(2), np.zeros((2, 25, 3)), np.full((2, 25), 1.5)),)}, "joint_weight 1.5"),
@@ -192,6 +198,37 @@ def test_a_broken_header_is_named(content: str, write_store) -> None:
     (store.folder / "header.json").write_text(content)
     with pytest.raises(ValueError, match=r"header\.json"):
         len(Store(store.folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", []),
+        ("files", {"poses.npy": {}, "index.npz": 5}),
+        ("files", {"poses.npy": {"bytes": 1}, "index.npz": {"bytes": 1}}),
+        ("skeleton", ["NTU25"]),
+        ("frame_rate", "x"),
+        ("frame_rate", 0),
+        ("frame_rate", float("nan")),
+        ("class_names", "ab"),
+        ("class_names", [1, 2]),
+        ("dataset", None),
+        ("something", "else"),
+    ],
+)
+def test_a_header_of_other_things_is_one_line(key: str, value: object, write_store) -> None:
+    path = write_store([clip("a", [[1, 1]])]).folder / "header.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    with pytest.raises(ValueError, match=rf"header\.json: got {key}.*expected the header of a store") as refusal:
+        len(Store(path.parent))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_writer_refuses_what_no_reader_would_take(tmp_path: Path) -> None:
+    facts = {"dataset": "mine", "skeleton": "NTU25", "joints": 25, "coordinates": 3}
+    for change in ({"class_names": ("a", 2)}, {"class_names": ("a",), "frame_rate": float("inf")}):
+        with pytest.raises(ValueError, match=f"store: got {[*change][-1]} "):
+            StoreWriter(tmp_path / "s", **facts, **change)
 
 
 def test_a_store_of_the_first_format_opens_without_image_sizes(write_store) -> None:

@@ -13,6 +13,7 @@ from feeders.transforms import (
     align,
     augment,
     centre,
+    drawn_moves,
     hide,
     min_max,
     move,
@@ -78,6 +79,18 @@ def test_rotation_equals_a_loop_of_single_axis_turns(batch: SkeletonBatch) -> No
                 for m in range(2):
                     expected = about_z @ (about_y @ (about_x @ batch.pose[n, :, t, v, m].numpy()))
                     np.testing.assert_allclose(turned[n, :, t, v, m], expected, atol=1e-5)
+
+
+def test_a_turn_about_y_and_then_x_leans_nothing_sideways(seeds: np.ndarray) -> None:
+    settings = {order: AugmentConfig(rotation=(60.0, 60.0, 0.0), turns=order) for order in ("xyz", "yxz")}
+    both = {order: drawn_moves(each, seeds).matrix for order, each in settings.items()}
+    # Where the vertical goes: its x is what leans sideways.
+    assert np.abs(both["yxz"][:, 0, 1]).max() < 1e-7 < np.abs(both["xyz"][:, 0, 1]).min()
+    about_x, about_y = (
+        drawn_moves(AugmentConfig(rotation=angles), seeds).matrix for angles in ((60.0, 0.0, 0.0), (0.0, 60.0, 0.0))
+    )
+    np.testing.assert_allclose(both["yxz"], about_x @ about_y, atol=1e-6)
+    np.testing.assert_allclose(both["xyz"], about_y @ about_x, atol=1e-6)
 
 
 def test_rotation_keeps_lengths_and_shear_keeps_volume() -> None:
