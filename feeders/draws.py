@@ -9,13 +9,13 @@ from functools import cache
 
 import numpy as np
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
+from torchlight.seed import GAMMA, splitmix
 
 
 def uniform(seeds: np.ndarray, stream: str, count: int = 1) -> np.ndarray:
     """(N, count) float64 in [0, 1) from (N,) uint64 seeds; another stream name gives independent numbers."""
-    start = _mix(seeds.astype(np.uint64) ^ _stream(stream))
-    numbers = _mix(start[:, None] + _STEP * np.arange(1, count + 1, dtype=np.uint64)) >> np.uint64(11)
+    start = splitmix(seeds.astype(np.uint64) ^ _stream(stream))
+    numbers = splitmix(start[:, None] + GAMMA * np.arange(1, count + 1, dtype=np.uint64)) >> np.uint64(11)
     fractions: np.ndarray = numbers.astype(np.float64) * 2.0**-53
     return fractions
 
@@ -39,11 +39,4 @@ def permutation(seed: int, count: int) -> np.ndarray:
 
 @cache
 def _stream(name: str) -> np.ndarray:
-    return _mix(np.array([zlib.crc32(name.encode())], dtype=np.uint64))
-
-
-def _mix(value: np.ndarray) -> np.ndarray:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = value ^ (value >> np.uint64(31))
-    return mixed
+    return splitmix(np.array([zlib.crc32(name.encode())], dtype=np.uint64))

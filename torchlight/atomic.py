@@ -2,15 +2,26 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 SUFFIX = ".unfinished"
 
 
 def write_atomically(path: Path, content: bytes, *, survives_power_loss: bool = True) -> None:
-    """Replace a file in one step; on failure the old one stays, nothing else is left, and the error says so.
+    """Replace a file in one step; see `open_atomically`."""
+    with open_atomically(path, survives_power_loss=survives_power_loss) as file:
+        file.write(content)
 
-    Not to survive a loss of power is quicker, for what is found damaged when it is read and can be made again.
+
+@contextmanager
+def open_atomically(path: Path, *, survives_power_loss: bool = True) -> Iterator[IO[bytes]]:
+    """A stream into a file that takes its place in one step when the block ends well.
+
+    On failure the old one stays, nothing else is left, and an OSError says so. Not to survive a loss of power is
+    quicker, for what is found damaged when it is read and can be made again.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -20,7 +31,7 @@ def write_atomically(path: Path, content: bytes, *, survives_power_loss: bool = 
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             if survives_power_loss:
                 os.fsync(file.fileno())

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 # splitmix64 (Steele, Lea and Flood, OOPSLA 2014): increment and the two multipliers of its finaliser.
-_GAMMA, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+GAMMA, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @overload
@@ -26,12 +26,13 @@ def sample_seed(seed: int, epoch: int, index: int | NDArray[np.integer]) -> int 
     for word in (seed, epoch, index):
         # Arrays, as unsigned array arithmetic wraps silently.
         words = np.atleast_1d(np.asarray(word)).astype(np.uint64)
-        mixed = _finalise(mixed + words + _GAMMA)
+        mixed = splitmix(mixed + words + GAMMA)
     positive = (mixed >> np.uint64(1)).astype(np.int64)
     return positive if isinstance(index, np.ndarray) else int(positive[0])
 
 
-def _finalise(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64, of any array: neighbouring numbers come out as if drawn."""
     word = (word ^ (word >> np.uint64(30))) * _FIRST
     word = (word ^ (word >> np.uint64(27))) * _SECOND
     mixed: NDArray[np.uint64] = word ^ (word >> np.uint64(31))

@@ -5,9 +5,7 @@ body 1's joints 1 to 25 as x, y, z, then body 2's; y (N, K) float64 one-hot. Arr
 """
 
 import math
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -24,7 +22,7 @@ from feeders.exchange.report import ImportReport, demand_one
 from feeders.ntu import CLASS_NAMES
 from feeders.skeleton import NTU25
 from feeders.store import Recording, Store, StoreWriter, Track
-from torchlight.atomic import SUFFIX
+from torchlight.atomic import open_atomically
 
 SIDES = ("train", "test")
 """A clip's side is its ``setup`` in the store, as a place in this tuple: the file knows no subject, camera or setup."""
@@ -124,7 +122,7 @@ def export_padded(
             f"{index.sample_id[cut[0]]}, expected none; cut them with --cut"
         )
     copies = header.dataset == "ntu120" if copy_single_body is None else copy_single_body
-    with _whole_or_nothing(file) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
+    with open_atomically(file) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
         for side, samples in sides.items():
             one_hot = np.eye(len(header.class_names))[index.label[samples]]
             with _member(archive, f"x_{side}", (len(samples), frames, _ROW), np.float32) as member:
@@ -243,19 +241,3 @@ def _member(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: 
         facts = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
         npy.write_array_header_1_0(member, facts)
         yield member
-
-
-@contextmanager
-def _whole_or_nothing(file: Path) -> Iterator[IO[bytes]]:
-    """A stream into a file that takes its place when the block ends well, and is gone otherwise."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=SUFFIX)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(file)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -1,11 +1,10 @@
 """What became of a file that was imported, kept as ``<store>-report.json`` beside the store."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchlight.atomic import write_atomically
+from feeders.prepare.report import report_path, write_report
 
 
 def demand_one(file: Path, clips: int, left_out: Mapping[str, str]) -> None:
@@ -56,14 +55,8 @@ class ImportReport:
                 else f"{len(split.only_theirs)} only in the file's list, {len(split.only_ours)} only in ours"
             )
             lines.append(f"split {name}: {split.theirs} clips, {state}")
-        return "\n".join([*lines, f"in full: {self.path}"])
-
-    @property
-    def path(self) -> Path:
-        """Where the report lies."""
-        store = Path(self.store)
-        return store.with_name(f"{store.name}-report.json")
+        return "\n".join([*lines, f"in full: {report_path(Path(self.store))}"])
 
     def write(self) -> None:
         """Keep it."""
-        write_atomically(self.path, json.dumps(asdict(self), indent=2).encode())
+        write_report(report_path(Path(self.store)), self)

@@ -5,8 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchlight.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,8 @@ def report_path(out: Path) -> Path:
     return out.with_name(f"{out.name}-report.json")
 
 
-def write_report(path: Path, report: Report) -> None:
-    """Write it whole or not at all."""
+def write_report(path: Path, report: "DataclassInstance") -> None:
+    """Write the fields of a report, whole or not at all."""
     write_atomically(path, json.dumps(asdict(report), indent=2).encode())
 
 
