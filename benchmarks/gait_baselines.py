@@ -8,6 +8,7 @@ fitted on 001-085 and tried on 086-100. Untuned. LDA's embeddings of all test wa
 as a stream: ``python ensemble.py --stream joint=RUN --stream lda=benchmarks/results/gait/lda-with_size``.
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def keep_lda(store: Store, size: str, tested: np.ndarray, vector: np.ndarray) ->
 
 def main() -> None:
     """Print and keep the baselines."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     store = open_store(KINECT_GAIT, None, WalkersConfig())
     index = store.index
     walks = [store.clip(number).pose[..., 0].astype(np.float64) for number in range(len(store))]

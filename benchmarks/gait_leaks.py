@@ -1,7 +1,8 @@
 """What leaked in the thesis' gait baseline, and by how much each leak moves Rank-1, on real walks (KinectGait).
 
     export PARTCLIP_DATA=...                        # the folder that holds kinect_gait/Data
-    python -m benchmarks.gait_runs --only tlca      # the network whose padding is let in below
+    rm benchmarks/results/gait/tlca-with_size-plain-0.json     # what is kept counts as finished
+    python -m benchmarks.gait_runs --only tlca-with_size-plain-0   # the network whose padding is let in below
     python -m benchmarks.gait_leaks
 
 One fault at a time. ``people``: LDA on gait statistics also fitted on some of the test people, as 7 of the thesis' 27
@@ -154,7 +155,9 @@ def padding() -> Rows:
     run = Run("tlca", "with_size", "", 0)
     weights = run.folders[-1] / "last.pt"
     if not weights.exists():
-        raise FileNotFoundError(f"{weights}: not there; make it: python -m benchmarks.gait_runs --only {run.name}")
+        raise FileNotFoundError(
+            f"{weights}: not there; make it: delete {run.result}, then python -m benchmarks.gait_runs --only {run.name}"
+        )
     config = load_config(GaitRun, [run.folders[-1] / "config.yaml"], [])
     checkpoint = load_checkpoint(weights)
     loaders = gait_loaders(config, ["test"])

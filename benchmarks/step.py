@@ -10,6 +10,7 @@ clips of 64 frames and 25 joints, 80 % of them with one body, four texts a clip.
 - tuned: `ClipActionTask` with ``text.freeze=false`` against the same task encoding all 4 x 16 texts at 77 tokens.
 """
 
+import argparse
 from collections.abc import Callable
 
 import torch
@@ -84,6 +85,7 @@ Step = Callable[[], None]
 
 def main() -> None:
     """Measure, check, print and write ``benchmarks/results/step.json``."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     keep_freed_memory()
     torch.manual_seed(0)
     batch, bank = _batch(), load_bank(PROMPTS)

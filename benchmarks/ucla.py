@@ -7,8 +7,8 @@
 
 A run is one call of ``main_clip_ucla.py`` with the two-core recipe ``config/ucla/cpu.yaml``. A finished one is skipped,
 an interrupted one goes on from its checkpoint. Stage ``choose`` holds subjects 9 and 10 of views 1 and 2 out of
-training and never opens view 3; what is chosen there (text weight, ensemble weights) is frozen for stage ``final``,
-which trains on all subjects and is tested once, after its last epoch.
+training and never opens view 3; the ensemble's weights are chosen there and frozen for stage ``final``, which trains
+on all subjects and is tested once, after its last epoch, by the classifier alone (``inference.text_weight=0``).
 """
 
 import json

@@ -3,6 +3,7 @@
 export PARTCLIP_DATA=... && python -m benchmarks.ucla_baselines
 """
 
+import argparse
 import json
 
 import numpy as np
@@ -45,6 +46,7 @@ def statistics(clip: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print and keep the baselines' top-1."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     store = open_store(UCLA, None, SyntheticConfig())
     clips = [store.clip(number).pose[..., 0].astype(np.float64) for number in range(len(store))]
     rooted = np.stack([resampled(clip - clip[:1, :1]).ravel() for clip in clips])

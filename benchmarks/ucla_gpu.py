@@ -1,4 +1,4 @@
-"""NW-UCLA by the papers' recipe on a GPU: joint for five seeds, the other streams for one; both splits.
+"""NW-UCLA by BPI's schedule on a GPU: joint for five seeds, the other streams for one; both splits.
 
     benchmarks/gpu.sh pack NW-UCLA       # where the recordings and PyPI are
     benchmarks/gpu.sh run ucla_gpu       # where the GPU is, as often as it takes: finished runs are skipped
@@ -19,7 +19,7 @@ SEEDS = range(5)
 
 
 class Run(ucla.Run):
-    """One training by the papers' recipe."""
+    """One training by BPI's schedule."""
 
     work = Path("work_dir/benchmarks/ucla_gpu")
     recipe = ("--device", "0", "text.tower=minilm")
@@ -39,7 +39,7 @@ def plan() -> tuple[Run, ...]:
 
 def table() -> str:
     """Mean and spread over seeds, and the streams with equal weights, from the kept results alone."""
-    lines = ["| NW-UCLA, the papers' recipe, top-1 % | published | without copies |", "|---|---|---|"]
+    lines = ["| NW-UCLA, BPI's schedule, top-1 % | published | without copies |", "|---|---|---|"]
     for stream in STREAMS:
         cells = [cell([run for run in plan() if (run.stream, run.split) == (stream, split)]) for split in SPLITS]
         lines.append(f"| {stream.replace('_', ' ')} | {' | '.join(cells)} |")

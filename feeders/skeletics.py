@@ -1,4 +1,4 @@
-"""Skeletics-152 (Gupta et al., "Quo Vadis, Skeleton Action Recognition?", IJCV 2021): names, and the published halves.
+"""Skeletics-152 (Gupta et al., "Quo Vadis, Skeleton Action Recognition?", IJCV 2021): names, and the published split.
 
 Poses that VIBE estimated in Kinetics-700 videos. Nobody knows who is seen; a store's ``subject`` is one of twenty folds
 that a clip's name draws, so that some of training can be held out.

@@ -110,6 +110,11 @@ def _check_zero_shot(run: ClipRun, phases: Sequence[str]) -> None:
         raise ValueError(f"text.tower: got none with data.zero_shot={zero_shot}, expected a text tower; {alone}")
     if weight != 0:
         raise ValueError(f"inference.text_weight: got {weight} with data.zero_shot={zero_shot}, expected 0; {alone}")
+    if "train" in phases and run.data.validation_subjects == ():
+        logger.warning(
+            "data.validation_subjects=[]: nobody is held out, so learned classes pay nothing, and among all the "
+            "unseen ones are hardly ever named; null holds people out"
+        )
 
 
 def _check_clusters(run: ClipRun) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import bpmt_runs, gait_baselines, gait_runs, ucla_gpu
 from benchmarks.ucla import Run, plan
+from feeders.gait.protocols import one_walk
 from feeders.loading import ActionDataConfig
 from recipes.bpmt import BpmtRun
 from recipes.clip_action import ClipRun
@@ -97,6 +98,14 @@ def test_numbers_of_gait_are_those_of_the_baselines_and_nobody_beats_himself(lda
     assert ["91.3 [" in line for line in same] == [True, True, False, False]
     for title in ("| nothing", "| mean of these, each fused", "| ctrgcn, fused with LDA"):
         assert "+0.0 [+0.0, +0.0]" in next(line for line in lines if line.startswith(title))
+
+
+def test_kept_walks_were_asked_as_walks_are_today() -> None:
+    """Else no run of today can be fused with a kept one."""
+    file = read_embeddings(BASELINES / "ctrgcn-with_size-plain-0.npz")
+    for kept, today in zip(file.protocols, one_walk(file.table), strict=True):
+        assert kept.rules() == today.rules()
+        np.testing.assert_array_equal(kept.role, today.role)
 
 
 def test_a_change_changes_something() -> None:

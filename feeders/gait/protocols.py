@@ -146,15 +146,17 @@ def one_walk(walks: SampleTable) -> Protocols:
     the others; ``cross_camera``, where there are several: all of other cameras. Two cameras that film the same steps
     are no test: what they show of one walk is not compared.
     """
-    everyone, is_first = np.ones(len(walks), dtype=np.bool_), _is_first(walks)
+    is_first = _is_first(walks)
+    everyone = roles(*np.ones((2, len(walks)), dtype=np.bool_))
+    has_several = len(np.unique(walks.column("camera"))) > 1
+    twins = _SAME_STEPS if has_several else ()
     protocols = (
-        RetrievalProtocol("first_walk", roles(~is_first, is_first), exclude=_SAME_STEPS),
-        RetrievalProtocol("leave_one_out", roles(everyone, everyone), exclude=_SAME_STEPS),
+        RetrievalProtocol("first_walk", roles(~is_first, is_first), exclude=twins),
+        RetrievalProtocol("leave_one_out", everyone, exclude=twins),
     )
-    if len(np.unique(walks.column("camera"))) == 1:
+    if not has_several:
         return protocols
-    across = (*_SAME_STEPS, ("identity", "camera"))
-    return (*protocols, RetrievalProtocol("cross_camera", roles(everyone, everyone), exclude=across))
+    return (*protocols, RetrievalProtocol("cross_camera", everyone, exclude=(*twins, ("identity", "camera"))))
 
 
 def enrolled_each(walks: SampleTable, count: int) -> RetrievalProtocol:

@@ -215,6 +215,7 @@ def test_one_walk_of_everybody_is_the_gallery_or_each_walk_asks_the_others() -> 
     table = table_of(walks)
     first, each = one_walk(table)
     assert first.role.tolist() == [0, 0, 1, 1, 0]
+    assert first.exclude == each.exclude == ()
     found = ask(walks, each, table)
     assert (found.probes, found.gallery) == (5, 5)
     assert (mean(found, "rank1"), mean(found, "mINP")) == (100, 100)
