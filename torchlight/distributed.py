@@ -41,8 +41,15 @@ def join_processes(device: torch.device, place: str = "env://", rank: int = -1, 
 
 
 def leave_processes() -> None:
-    """Part from the other processes in good order; one that has failed just ends, lest it wait for them."""
+    """Part from the other processes in good order; one that has failed just ends, lest it wait for them.
+
+    A thread of gloo's that lets go of a tensor needs the interpreter, which torch 2.4 keeps while it waits for that
+    thread. While the last sum is waited for, it can let go of all others; the last one's tensor outlives the group.
+    """
+    last = torch.zeros(1)
+    dist.all_reduce(last)
     dist.destroy_process_group()
+    del last
 
 
 def barrier() -> None:
