@@ -1,10 +1,12 @@
 """Several processes as one: every function here is the identity when there is only one process."""
 
+import atexit
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -40,16 +42,20 @@ def join_processes(device: torch.device, place: str = "env://", rank: int = -1, 
     dist.init_process_group(backend, init_method=place, rank=rank, world_size=size, timeout=timedelta(hours=3))
 
 
-def leave_processes() -> None:
-    """Part from the other processes in good order; one that has failed just ends, lest it wait for them.
+def leave_processes() -> NoReturn:
+    """End this process well, as soon as all others have come as far; one that has failed just ends.
 
-    A thread of gloo's that lets go of a tensor needs the interpreter, which torch 2.4 keeps while it waits for that
-    thread. While the last sum is waited for, it can let go of all others; the last one's tensor outlives the group.
+    Neither is the group taken down nor does the interpreter end as usual: a thread of gloo's that lets go of a tensor
+    then waits for the interpreter for ever (torch 2.4) or aborts (https://github.com/pytorch/pytorch/pull/179291).
     """
-    last = torch.zeros(1)
-    dist.all_reduce(last)
-    dist.destroy_process_group()
-    del last
+    try:
+        barrier()
+    except RuntimeError:
+        os._exit(1)  # Another one is gone, and has said why.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def barrier() -> None:

@@ -1,6 +1,5 @@
 """From a recipe and a command line to one run, on one process or several."""
 
-import atexit
 import errno
 import logging
 import os
@@ -229,19 +228,7 @@ def _work_in_company(work: Callable[[], int]) -> int:
     code = end_in_one_line(work)
     if code == 0:
         leave_processes()
-        _end_now()
     return code
-
-
-def _end_now() -> NoReturn:
-    """End this process in good order, but without the interpreter's own end.
-
-    A thread of gloo's that lets go of a tensor then aborts it (https://github.com/pytorch/pytorch/pull/179291).
-    """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
 
 
 @dataclass(frozen=True)
