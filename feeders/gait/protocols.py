@@ -144,19 +144,22 @@ def one_walk(walks: SampleTable) -> Protocols:
 
     ``first_walk``: the first walk of everybody is the gallery, the others ask; ``leave_one_out``: each walk asks all
     the others; ``cross_camera``, where there are several: all of other cameras. Two cameras that film the same steps
-    are no test: what they show of one walk is not compared.
+    are no test: what they show of one walk is not compared, and of the gallery's walks does not ask.
     """
     is_first = _is_first(walks)
     everyone = roles(*np.ones((2, len(walks)), dtype=np.bool_))
-    has_several = len(np.unique(walks.column("camera"))) > 1
-    twins = _SAME_STEPS if has_several else ()
-    protocols = (
-        RetrievalProtocol("first_walk", roles(~is_first, is_first), exclude=twins),
-        RetrievalProtocol("leave_one_out", everyone, exclude=twins),
+    if len(np.unique(walks.column("camera"))) == 1:
+        return (
+            RetrievalProtocol("first_walk", roles(~is_first, is_first)),
+            RetrievalProtocol("leave_one_out", everyone),
+        )
+    steps = walks.column("steps")
+    is_twin = (steps >= 0) & np.isin(steps, steps[is_first])
+    return (
+        RetrievalProtocol("first_walk", roles(~is_first & ~is_twin, is_first)),
+        RetrievalProtocol("leave_one_out", everyone, exclude=_SAME_STEPS),
+        RetrievalProtocol("cross_camera", everyone, exclude=(*_SAME_STEPS, ("identity", "camera"))),
     )
-    if not has_several:
-        return protocols
-    return (*protocols, RetrievalProtocol("cross_camera", everyone, exclude=(*twins, ("identity", "camera"))))
 
 
 def enrolled_each(walks: SampleTable, count: int) -> RetrievalProtocol:
