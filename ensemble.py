@@ -7,7 +7,7 @@ Runs that have embeddings instead of scores are fused for retrieval, under the p
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -187,6 +187,12 @@ def check_data_set(path: Path, said: str, expected: str) -> None:
         check(path, "data set", said, expected)
 
 
+def chosen_of(streams: Iterable[str], chosen_by: Iterable[str]) -> list[str]:
+    """What streams say of how their weights were chosen, where any were; on test, say."""
+    said = zip(streams, chosen_by, strict=True)
+    return [f"{name}: {how}" for name, how in said if how and not how.startswith("last")]
+
+
 def choose_weights(args: argparse.Namespace, paths: Mapping[str, Path]) -> Weights:
     """Equal or given weights."""
     if args.search_dirs:
@@ -289,9 +295,11 @@ def run_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
         f"weights: {weights.origin}, over {args.scale}; fused: {args.fuse}, {distance}; "
         "percent with 95 % bootstrap intervals over identities",
     ]
+    chosen = chosen_of(paths, [file.chosen_by for file in aligned])
+    lines += chosen
     if args.fuse == "vectors":
         out = args.out or Path("work_dir") / "ensemble" / "embeddings" / f"{args.split}.npz"
-        fused = concatenated(aligned, distance, scaled, modality="+".join(paths))
+        fused = concatenated(aligned, distance, scaled, modality="+".join(paths), chosen_by="; ".join(chosen))
         write_embeddings(out, fused)
         spaces[_FUSED] = fused.space()
         lines.append(f"fused embeddings: {out}")
@@ -311,6 +319,7 @@ def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
     aligned = load(paths, args.split, args.datasets, labels)
     weights = choose_weights(args, paths) if args.search is None else searched(args, paths, aligned, labels)
     assert aligned.labels is not None
+    chosen = chosen_of(paths, aligned.chosen_by)
     fused = ScoreFile(
         sample_id=aligned.sample_id,
         logits=fuse(aligned.logits, weights.value, args.normalise),
@@ -319,6 +328,7 @@ def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
         dataset=aligned.dataset or args.datasets,
         split=args.split,
         modality="+".join(paths),
+        chosen_by="; ".join(chosen),
     )
     out = args.out or Path("work_dir") / "ensemble" / f"{args.split}.npz"
     write_scores(out, fused)
@@ -331,6 +341,7 @@ def run_scores(args: argparse.Namespace, streams: Mapping[str, Path]) -> str:
         [
             f"{fused.dataset or 'unnamed data set'}, split {args.split}: {samples} samples, {classes} classes",
             f"weights: {weights.origin}; added: {args.normalise}; percent with 95 % bootstrap intervals over samples",
+            *chosen,
             table(single | {_FUSED: ("", fused.logits)}, aligned.labels),
             f"fused scores: {out}",
         ]

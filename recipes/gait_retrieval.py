@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -30,6 +30,7 @@ from torchlight.metrics.ranking import Pairing, nearest
 from torchlight.metrics.reranking import MOST_SAMPLES, KReciprocal
 from torchlight.metrics.retrieval import RetrievalMetrics
 from torchlight.metrics.verification import verify
+from torchlight.outcome import Origin
 from torchlight.run_dir import RunDir
 from torchlight.task import Loaders, Metric, Prediction
 
@@ -330,7 +331,7 @@ def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:
     ]
 
 
-def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, sha: str, run_dir: RunDir) -> Path:
+def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, origin: Origin, run_dir: RunDir) -> Path:
     """Write the embeddings of a split, with all that it takes to rank them, and what GREW's server asks for."""
     file = asked(loaders, result.split).embeddings(
         result.prediction,
@@ -338,7 +339,7 @@ def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, sha: str, run_
         dataset=loaders.dataset,
         split=result.split,
         modality=loaders.modality,
-        checkpoint_sha=sha,
+        **asdict(origin),
     )
     path = run_dir.embeddings(result.split)
     write_embeddings(path, file)

@@ -153,6 +153,19 @@ def test_streams_that_are_not_what_they_are_given_for_are_refused(
     assert "bone/scores/test.npz: got data set 'penn/official', expected 'ucla'" in line
 
 
+def test_weights_that_were_chosen_on_test_are_labelled(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    how = "best test/top1 = 90.00 at epoch 3 of 9; chosen on TEST"
+    path = runs / "joint" / "scores" / "test.npz"
+    write_scores(path, replace(read_scores(path), chosen_by=how))
+    last = runs / "bone" / "scores" / "test.npz"
+    write_scores(last, replace(read_scores(last), chosen_by="last: after 9 of 9 epochs, nothing chosen"))
+    assert ensemble.main(["--joint-dir", "joint", "--bone-dir", "bone", "--out", "fused.npz"]) == 0
+    said = capsys.readouterr().out
+    assert f"joint: {how}" in said
+    assert "bone: last" not in said
+    assert read_scores(runs / "fused.npz").chosen_by == f"joint: {how}"
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [

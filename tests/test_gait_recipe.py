@@ -18,6 +18,7 @@ from recipes.gait_retrieval import GaitRun, asked, gait_loaders, gait_metrics, g
 from tests.feeders.gait_files import write_crops, write_gait3d, write_kinect
 from torchlight.checkpoint import Checkpoint, Progress, save_checkpoint
 from torchlight.config import AdamConfig, TrainConfig, plain_config
+from torchlight.outcome import Origin
 from torchlight.run_dir import RunDir
 from torchlight.task import Prediction
 
@@ -158,7 +159,7 @@ def test_grews_test_writes_what_its_server_asks_for(tmp_path: Path) -> None:
     # The probe bb stands where walk 2 of person 7 does.
     prediction.outputs["embedding"][-1] = prediction.outputs["embedding"][names.index("00007/02/w2")]
     result = SimpleNamespace(split="test", prediction=prediction)
-    path = save_gait(run, result, loaders, "abc", RunDir(tmp_path / "run"))
+    path = save_gait(run, result, loaders, Origin("abc", "last"), RunDir(tmp_path / "run"))
     lines = path.with_name("test-submission.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in lines] == ["videoId", "aa", "bb"]
     assert lines[2].startswith("bb,7,")

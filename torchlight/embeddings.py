@@ -18,7 +18,9 @@ from torchlight.metrics.distance import DISTANCES, DistanceName, EmbeddingSpace
 from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
 
 _COLUMN, _NAMES, _ROLE = "column/", "names/", "role/"
-_FACTS = ("dataset", "split", "modality", "checkpoint_sha", "distance", "protocols")
+_FACTS = ("dataset", "split", "modality", "checkpoint_sha", "chosen_by", "distance", "protocols")
+# What files of former versions do not say.
+_LATER = {"chosen_by": np.array("")}
 _LISTS = ("sample_id", "identity_names")
 
 
@@ -30,6 +32,7 @@ class EmbeddingFile:
         table: the samples, in the order of the embeddings.
         distance: how these embeddings are to be compared.
         protocols: the first is the headline.
+        chosen_by: how the weights were; see `torchlight.checkpoint.Checkpoint`.
 
     Shapes:
         embedding: (N, P, D) float32, finite; what it holds where a part is absent does not matter
@@ -45,6 +48,7 @@ class EmbeddingFile:
     split: str = ""
     modality: str = ""
     checkpoint_sha: str = ""
+    chosen_by: str = ""
 
     def __post_init__(self) -> None:
         count = len(self.table)
@@ -122,7 +126,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     """Read an embeddings file; ValueError says what is wrong with it, and nothing in it is run."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such embeddings file; run the model's door with --phase test")
-    arrays = read_arrays(path, lambda name: True)
+    arrays = {**_LATER, **read_arrays(path, lambda name: True)}
     keys = (*_LISTS, "embedding", "part_present", "identity", *_FACTS)
     if absent := [key for key in keys if key not in arrays]:
         raise ValueError(f"{path}: got a file without {', '.join(absent)}, expected an embeddings file")
@@ -181,7 +185,11 @@ def align_embeddings(files: Sequence[EmbeddingFile]) -> tuple[EmbeddingFile, ...
 
 
 def concatenated(
-    files: Sequence[EmbeddingFile], distance: DistanceName, weights: NDArray[np.float64], modality: str
+    files: Sequence[EmbeddingFile],
+    distance: DistanceName,
+    weights: NDArray[np.float64],
+    modality: str,
+    chosen_by: str = "",
 ) -> EmbeddingFile:
     """Aligned streams as one vector per sample, each stream times the root of its weight, shared out among its parts.
 
@@ -203,6 +211,7 @@ def concatenated(
         distance="vector/euclidean",
         modality=modality,
         checkpoint_sha="",
+        chosen_by=chosen_by,
     )
 
 

@@ -36,7 +36,7 @@ from torchlight.distributed import (
 from torchlight.engine import Engine
 from torchlight.evaluation import Evaluation, evaluate
 from torchlight.log import logging_to
-from torchlight.outcome import outcome_row, outcome_table, save_scores
+from torchlight.outcome import Origin, outcome_row, outcome_table, save_scores
 from torchlight.run_dir import RunDir
 from torchlight.seed import make_deterministic, seed_all
 from torchlight.task import Loaders, Metric, Prediction, Task
@@ -68,7 +68,7 @@ class Recipe(Generic[R]):
         build_task: (config, data, checkpoint whose weights will be loaded, or None) -> task. What a checkpoint carries
             (frozen text features) need not be computed.
         report: more text to print after a test of the ``test`` split.
-        save: (config, evaluation, data, digest of the weights, run folder) -> the file in which it keeps what was said
+        save: (config, evaluation, data, which weights, run folder) -> the file in which it keeps what was said
             of the samples, for ``save_score``.
         is_open_set: what is tested need not be of the classes learned from.
         own_phases: phase -> what the door does there with a trained task, beside testing it; every process calls it.
@@ -82,7 +82,7 @@ class Recipe(Generic[R]):
     build_task: Callable[[R, Loaders, Checkpoint | None], Task]
     build_metrics: Callable[[R, Loaders], Sequence[Metric]]
     report: Callable[[R, Prediction, Loaders], str] | None = None
-    save: Callable[[R, Evaluation, Loaders, str, RunDir], Path] = save_scores
+    save: Callable[[R, Evaluation, Loaders, Origin, RunDir], Path] = save_scores
     is_open_set: bool = False
     own_phases: Mapping[str, Callable[["Trained[R]"], None]] = field(default_factory=dict)
     files_of: Mapping[str, str] = field(default_factory=dict)
@@ -415,6 +415,6 @@ def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
         sys.stdout.flush()
         logger.debug("%s", text)
         if config.save_score:
-            kept = run.recipe.save(config, result, loaders, sha, run_dir)
+            kept = run.recipe.save(config, result, loaders, Origin(sha, checkpoint.chosen_by), run_dir)
             logger.info("%s in %s", kept.parent.name, kept)
     barrier()

@@ -1,5 +1,6 @@
 """How the outcome of a test is kept and shown: its metric row, its table and its score file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,15 @@ def outcome_table(result: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def outcome_scores(result: Evaluation, loaders: Loaders, sha: str) -> ScoreFile:
+@dataclass(frozen=True)
+class Origin:
+    """The weights that something was said by: their digest, and how they were chosen."""
+
+    checkpoint_sha: str
+    chosen_by: str
+
+
+def outcome_scores(result: Evaluation, loaders: Loaders, origin: Origin) -> ScoreFile:
     """The score file of a task that classifies; outputs other than the logits are its ``extra``."""
     outputs = {name: output.numpy() for name, output in result.prediction.outputs.items()}
     if "logits" not in outputs:
@@ -48,13 +57,14 @@ def outcome_scores(result: Evaluation, loaders: Loaders, sha: str) -> ScoreFile:
         dataset=loaders.dataset,
         split=result.split,
         modality=loaders.modality,
-        checkpoint_sha=sha,
+        checkpoint_sha=origin.checkpoint_sha,
+        chosen_by=origin.chosen_by,
         extra=outputs,
     )
 
 
-def save_scores(run: RunConfig, result: Evaluation, loaders: Loaders, sha: str, run_dir: RunDir) -> Path:
+def save_scores(run: RunConfig, result: Evaluation, loaders: Loaders, origin: Origin, run_dir: RunDir) -> Path:
     """Write the score file of a split, for a task that classifies."""
     path = run_dir.scores(result.split)
-    write_scores(path, outcome_scores(result, loaders, sha))
+    write_scores(path, outcome_scores(result, loaders, origin))
     return path

@@ -15,7 +15,9 @@ from torchlight.arrays import agreed, check_distinct, check_texts, matching_orde
 from torchlight.plain_pickle import load_plain_pickle
 
 _EXTRA = "extra/"
-_FACTS = ("dataset", "split", "modality", "checkpoint_sha")
+_FACTS = ("dataset", "split", "modality", "checkpoint_sha", "chosen_by")
+# What files of former versions do not say.
+_LATER = {"chosen_by": np.array("")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,7 @@ class ScoreFile:
 
     Args:
         labels: None only where a predecessor's pickle was read.
+        chosen_by: how the weights were; see `torchlight.checkpoint.Checkpoint`.
         extra: further values per sample, such as ``classifier`` and ``similarity`` alone.
 
     Shapes:
@@ -42,6 +45,7 @@ class ScoreFile:
     split: str = ""
     modality: str = ""
     checkpoint_sha: str = ""
+    chosen_by: str = ""
     extra: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,6 +85,7 @@ class AlignedScores:
     Shapes:
         logits: (S, N, K) raw, one row of the first axis per stream
         labels: (N,); None where no stream knows them
+        chosen_by: S
     """
 
     sample_id: tuple[str, ...]
@@ -89,6 +94,7 @@ class AlignedScores:
     class_names: tuple[str, ...]
     dataset: str
     split: str
+    chosen_by: tuple[str, ...]
 
 
 def write_scores(path: Path, scores: ScoreFile) -> None:
@@ -113,7 +119,7 @@ def read_scores(path: Path) -> ScoreFile:
     if path.suffix in (".pkl", ".pickle"):
         return _from_pickle(path)
     keys = ("sample_id", "logits", "labels", "class_names", *_FACTS)
-    arrays = read_arrays(path, lambda name: name in keys or name.startswith(_EXTRA))
+    arrays = {**_LATER, **read_arrays(path, lambda name: name in keys or name.startswith(_EXTRA))}
     if absent := [key for key in keys if key not in arrays]:
         raise ValueError(f"{path}: got a file without {', '.join(absent)}, expected a score file")
     check_texts(path, arrays, ("sample_id", "class_names"), _FACTS)
@@ -211,6 +217,7 @@ def align(files: Sequence[ScoreFile]) -> AlignedScores:
         class_names=agreed("class names", [scores.class_names for scores in files]) or (),
         dataset=agreed("data sets", [scores.dataset for scores in files]) or "",
         split=agreed("splits", [scores.split for scores in files]) or "",
+        chosen_by=tuple(scores.chosen_by for scores in files),
     )
 
 
