@@ -21,7 +21,7 @@ from itertools import accumulate
 from pathlib import Path
 from tokenize import TokenError
 from types import TracebackType
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,9 +30,7 @@ from typing_extensions import Self, TypedDict
 from feeders.skeleton import SKELETONS
 from torchlight.digest import file_sha256
 
-FORMAT_VERSION = 2
-# Version 1 had no image sizes.
-_READABLE = (1, FORMAT_VERSION)
+FORMAT_VERSION: Final = 2
 # So many small blocks of an index wait before they are joined: each costs a kilobyte or two beside its clips.
 _BLOCKS = 2048
 _LARGEST = np.finfo(np.float32).max
@@ -95,7 +93,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    version: int
+    version: Literal[1, 2]  # 1 had no image sizes
     dataset: str
     skeleton: str
     units: str
@@ -387,15 +385,11 @@ class Store:
         try:
             header = Header.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            first = error.errors()[0]
+            first = min(error.errors(), key=lambda each: each["loc"] != ("version",))
             where = ".".join(map(str, first["loc"])) or "the file"
             raise ValueError(
                 f"{path}: got {where} that is none ({first['msg']}), expected the header of a store; prepare it again"
             ) from error
-        if header.version not in _READABLE:
-            raise ValueError(
-                f"{path}: got format version {header.version}, expected one of {_READABLE}; prepare it again"
-            )
         if not {_POSES, _INDEX} <= set(header.files):
             raise ValueError(f"{path}: got files {sorted(header.files)}, expected {_POSES} and {_INDEX} among them")
         for name, facts in header.files.items():

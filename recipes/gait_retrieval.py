@@ -248,10 +248,11 @@ def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
             "model: got an encoder that stands still though nothing has trained it, expected init_from=RUN, or "
             "freeze_encoder=false and t1=tuned"
         )
-    if origin is not None:
-        met = _people_met(origin)
-        task.facts = {**task.facts, "people_met": sorted(met)}
-        for split in loaders.evaluation if not run.data.views.held_out else {"test"} & loaders.evaluation.keys():
+    met = set() if origin is None else _people_met(origin)
+    own = {f"{_data_set(loaders.dataset)}/{person}" for person in task.facts["learned_classes"]}
+    task.facts = {**task.facts, "people_met": sorted(met - own)}
+    for split in loaders.evaluation:
+        if split == "test" or not run.data.views.held_out:
             _warn_of_familiar_people(loaders, split, met)
     return task
 
@@ -260,13 +261,17 @@ def _people_met(checkpoint: Checkpoint) -> set[str]:
     """``data set/person`` of everybody who was learned from, also by the runs that this one began with."""
     if "walks_each" not in checkpoint.config:
         return set()  # Of actions.
-    dataset = checkpoint.dataset.partition("/")[0]
+    dataset = _data_set(checkpoint.dataset)
     return {f"{dataset}/{person}" for person in checkpoint.class_names} | set(checkpoint.extra.get("people_met", ()))
+
+
+def _data_set(title: str) -> str:
+    return title.partition("/")[0]
 
 
 def _warn_of_familiar_people(loaders: Loaders, split: str, met: Collection[str]) -> None:
     """Finding people who were learned from is another, easier task than finding strangers."""
-    table, dataset = asked(loaders, split).table, loaders.dataset.partition("/")[0]
+    table, dataset = asked(loaders, split).table, _data_set(loaders.dataset)
     people = {table.value_name("identity", int(code)) for code in np.unique(table.identity)}
     if familiar := sorted(person for person in people if f"{dataset}/{person}" in met):
         logger.warning(

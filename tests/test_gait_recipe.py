@@ -120,6 +120,9 @@ def test_people_whom_a_run_before_has_met_are_told_of(tmp_path: Path, caplog: py
     assert "a closed set" not in caplog.text
     save_checkpoint(tmp_path / "first.pt", first)
     second = gait_task(run.model_copy(update={"init_from": tmp_path / "first.pt"}), loaders, None)
+    # As after going on from a checkpoint of its own.
+    assert second.extra_state() == gait_task(run, loaders, kept(second, loaders.class_names)).extra_state()
+    assert gait_task(run, loaders, None).extra_state()["people_met"] == []
     says = "a closed set: 1 of the 2 people of split test were learned from, such as Person101"
     assert says in caplog.text
     caplog.clear()
