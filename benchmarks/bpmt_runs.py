@@ -54,6 +54,10 @@ CHANGES = {
 }
 
 
+# What read best at seed 0, and was trained with the other seeds after that had been seen.
+STOOD_OUT = (("ucla", "size_256_8_4"), ("penn", "spatial"), ("penn", "depict"))
+
+
 @dataclass(frozen=True)
 class Run(runs.Run):
     """One training of one encoder.
@@ -145,6 +149,7 @@ def plan() -> tuple[Run, ...]:
     ]
     planned += [Run(data, encoder, "", seed) for seed in SEEDS for encoder in ("iip", "bpmt") for data in SPLITS]
     planned += [Run("penn", "ctrgcn", "", seed) for seed in SEEDS]
+    planned += [Run(data, "tlca", change, seed) for data, change in STOOD_OUT for seed in SEEDS]
     return tuple(dict.fromkeys(planned))
 
 
@@ -172,7 +177,7 @@ def table() -> str:
     for change in ("", "not_pretrained"):
         row(change.replace("_", " ") or "pretrained", [cell(_seeds(data, change)) for data in SPLITS])
     row("difference [95 %]", [difference(_seeds(data, ""), _seeds(data, "not_pretrained")) for data in SPLITS])
-    lines += ["", "| TLCA, seed 0, one thing changed | Penn Action | NW-UCLA published |", "|---|---|---|"]
+    lines += ["", "| TLCA, seed 0 (and others), one thing changed | Penn Action | NW-UCLA published |", "|---|---|---|"]
     for change in ("", *CHANGES):
         row(change.replace("_", " ") or "nothing", [_changed(data, change) for data in ("penn", "ucla")])
     return "\n".join(lines)
@@ -181,8 +186,9 @@ def table() -> str:
 def _changed(data: str, change: str) -> str:
     if (data, change) in IDLE:
         return "as it is"
-    found = top1([Run(data, "tlca", change, 0)])
-    return f"{found[0]:.1f}" if found else "not run"
+    first, *others = (top1([run]) for run in _seeds(data, change))
+    told = f"{first[0]:.1f}" if first else "not run"
+    return told + "".join(f", {found[0]:.1f}" for found in others if found)
 
 
 def _seeds(data: str, change: str) -> list[Run]:
