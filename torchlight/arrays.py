@@ -18,6 +18,9 @@ _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error),
 )
 
+SAID_LATER: Mapping[str, NDArray[np.str_]] = {"chosen_by": np.array("")}
+"""What files of former versions do not say, in their place."""
+
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an ``.npz``, whole or not at all."""

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from torchlight.arrays import agreed, check_texts, matching_order, read_arrays, some, write_arrays
+from torchlight.arrays import SAID_LATER, agreed, check_texts, matching_order, read_arrays, some, write_arrays
 from torchlight.metrics.distance import DISTANCES, DistanceName, EmbeddingSpace
 from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
 
 _COLUMN, _NAMES, _ROLE = "column/", "names/", "role/"
 _FACTS = ("dataset", "split", "modality", "checkpoint_sha", "chosen_by", "distance", "protocols")
-# What files of former versions do not say.
-_LATER = {"chosen_by": np.array("")}
 _LISTS = ("sample_id", "identity_names")
 
 
@@ -126,7 +124,7 @@ def read_embeddings(path: Path) -> EmbeddingFile:
     """Read an embeddings file; ValueError says what is wrong with it, and nothing in it is run."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such embeddings file; run the model's door with --phase test")
-    arrays = {**_LATER, **read_arrays(path, lambda name: True)}
+    arrays = {**SAID_LATER, **read_arrays(path, lambda name: True)}
     keys = (*_LISTS, "embedding", "part_present", "identity", *_FACTS)
     if absent := [key for key in keys if key not in arrays]:
         raise ValueError(f"{path}: got a file without {', '.join(absent)}, expected an embeddings file")

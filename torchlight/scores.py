@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchlight.arrays import agreed, check_distinct, check_texts, matching_order, read_arrays, some, write_arrays
+from torchlight.arrays import (
+    SAID_LATER,
+    agreed,
+    check_distinct,
+    check_texts,
+    matching_order,
+    read_arrays,
+    some,
+    write_arrays,
+)
 from torchlight.plain_pickle import load_plain_pickle
 
 _EXTRA = "extra/"
 _FACTS = ("dataset", "split", "modality", "checkpoint_sha", "chosen_by")
-# What files of former versions do not say.
-_LATER = {"chosen_by": np.array("")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +126,7 @@ def read_scores(path: Path) -> ScoreFile:
     if path.suffix in (".pkl", ".pickle"):
         return _from_pickle(path)
     keys = ("sample_id", "logits", "labels", "class_names", *_FACTS)
-    arrays = {**_LATER, **read_arrays(path, lambda name: name in keys or name.startswith(_EXTRA))}
+    arrays = {**SAID_LATER, **read_arrays(path, lambda name: name in keys or name.startswith(_EXTRA))}
     if absent := [key for key in keys if key not in arrays]:
         raise ValueError(f"{path}: got a file without {', '.join(absent)}, expected a score file")
     check_texts(path, arrays, ("sample_id", "class_names"), _FACTS)
