@@ -36,15 +36,14 @@ class SkeletonBatch:
         return len(self.sample_id)
 
     def to(self, device: torch.device) -> "SkeletonBatch":
-        """The same batch with every tensor on a device."""
-        return SkeletonBatch(
+        """The same batch with all that a network eats on a device; ``meta`` stays on the CPU, where it is used."""
+        return replace(
+            self,
             pose=self.pose.to(device, non_blocking=True),
             joint_weight=self.joint_weight.to(device, non_blocking=True),
             body_mask=self.body_mask.to(device, non_blocking=True),
             frame_mask=self.frame_mask.to(device, non_blocking=True),
             label=self.label.to(device, non_blocking=True),
-            sample_id=self.sample_id,
-            meta={name: value.to(device, non_blocking=True) for name, value in self.meta.items()},
         )
 
 

@@ -36,7 +36,7 @@ class MaskConfig(StrictConfig):
 def draw_seeds(batch: SkeletonBatch) -> np.ndarray:
     """(N,) seeds to draw with: a training loader's for this pass, else, in evaluation, of the samples' names alone."""
     if "seed" in batch.meta:
-        return batch.meta["seed"].cpu().numpy()
+        return batch.meta["seed"].numpy()
     return np.array([zlib.crc32(name.encode()) for name in batch.sample_id], dtype=np.uint64)
 
 

@@ -1,6 +1,6 @@
 """Body parts in an encoder's output: which slots belong to each part, and features pooled to one vector per slot."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +72,17 @@ def weighted_mean(features: Tensor, weight: Tensor) -> Tensor:
     weight = weight.to(features.dtype)
     count = weight.sum(dim=1, keepdim=True)
     return torch.einsum("nsc,ns->nc", features, weight) / torch.where(count > 0, count, 1.0)
+
+
+def rows_showing(present: Tensor) -> Sequence[Tensor | slice]:
+    """For each slot the rows of a batch that show it; the device is asked once where all show everything.
+
+    Shapes:
+        present: (N, S) bool
+    """
+    if bool(present.all()):
+        return [slice(None)] * present.shape[1]
+    return [column.nonzero().flatten() for column in present.unbind(1)]
 
 
 def slots_of_parts(skeleton: Skeleton, scheme: str, encoder: Encoder) -> Mapping[str, tuple[int, ...]]:

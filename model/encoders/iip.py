@@ -55,11 +55,11 @@ class JointEmbedding(nn.Module):
 
     def forward(self, rows: BodyRows) -> Tensor:
         """(R, T, V, joint width) of coordinates and weights."""
-        is_seen = rows.weight > 0
+        seen = rows.weight.flatten().nonzero().flatten()
         joints = torch.cat([rows.pose, rows.weight.unsqueeze(-1)], dim=-1)
-        embedded: Tensor = self.layers(joints[is_seen]).relu()
-        home = embedded.new_zeros(*is_seen.shape, self.width)
-        return home.index_put((is_seen,), embedded)
+        embedded: Tensor = self.layers(joints.flatten(0, 2).index_select(0, seen)).relu()
+        home = embedded.new_zeros(rows.weight.numel(), self.width)
+        return home.index_copy(0, seen, embedded).view(*rows.weight.shape, -1)
 
 
 class PartAttention(nn.Module):

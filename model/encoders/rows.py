@@ -20,6 +20,7 @@ class BodyRows:
         is_frame: (R, T) bool, the frame is part of the clip
         body_mask: (N, M) bool
         source: (R,) positions in the flattened (N, M); None where every position is a row
+        is_empty: nobody is there; such a batch has as many rows as any other, all of them masked
     """
 
     pose: Tensor
@@ -27,6 +28,7 @@ class BodyRows:
     is_frame: Tensor
     body_mask: Tensor
     source: Tensor | None
+    is_empty: bool
 
     @staticmethod
     def of(
@@ -37,9 +39,8 @@ class BodyRows:
             got = f"{pose.shape[3]} joints of {pose.shape[1]} coordinates"
             raise ValueError(f"pose: got {got}, expected {layout[0]} of {layout[1]}; the encoder was built for these")
         weight = joint_weight * frame_mask[:, :, None, None] * body_mask[:, None, None, :]
-        # A batch without anybody has as many rows as any other, all of them masked.
-        is_whole = bool(body_mask.all()) or not bool(body_mask.any())
-        source = None if is_whole else body_mask.flatten().nonzero().flatten()
+        present = body_mask.flatten().nonzero().flatten()
+        source = None if len(present) in (0, body_mask.numel()) else present
 
         def rows(of_bodies: Tensor) -> Tensor:
             flat = of_bodies.flatten(0, 1)
@@ -48,7 +49,7 @@ class BodyRows:
         weight = rows(weight.permute(0, 3, 1, 2))
         seen = rows(pose.permute(0, 4, 2, 3, 1)).masked_fill(weight.unsqueeze(-1) == 0, 0)
         is_frame = rows(frame_mask.unsqueeze(1).expand(-1, body_mask.shape[1], -1))
-        return BodyRows(seen, weight, is_frame, body_mask, source)
+        return BodyRows(seen, weight, is_frame, body_mask, source, is_empty=not len(present))
 
     def spread(self, features: Tensor) -> Tensor:
         """(R, ...) -> (N, M, ...), zero for bodies that are absent."""
@@ -56,9 +57,7 @@ class BodyRows:
             home = features.new_zeros(self.body_mask.numel(), *features.shape[1:])
             features = home.index_copy(0, self.source, features)
         spread = features.view(*self.body_mask.shape, *features.shape[1:])
-        if self.source is None and not bool(self.body_mask.all()):
-            return torch.zeros_like(spread)
-        return spread
+        return torch.zeros_like(spread) if self.is_empty else spread
 
 
 class JointGroups(nn.Module):

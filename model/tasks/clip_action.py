@@ -17,6 +17,7 @@ from model.depict import Depict
 from model.dtcr import Dtcr
 from model.losses import ClipLossConfig, contrastive_loss, cosine
 from model.part_clip import PartClip, PartClipConfig, TextAligned
+from model.parts import rows_showing
 from model.text_tower import TextConfig, tower_name
 from text_prompts.bank import load_bank
 from torchlight.config import StrictConfig
@@ -223,8 +224,7 @@ class ClipActionTask(Task):
             present, label = gather_with_gradient(present), gather_with_gradient(label)
         slots = self.network.slot_names
         losses = {}
-        for row, slot in enumerate(slots):
-            seen = present[:, row]
+        for row, (slot, seen) in enumerate(zip(slots, rows_showing(present), strict=True)):
             loss = contrastive_loss(
                 self.loss.form,
                 embedding[seen, row],

@@ -13,6 +13,7 @@ from feeders.batch import SkeletonBatch
 from feeders.skeleton import Skeleton
 from model.gait_net import GaitNet, GaitNetConfig, PartEmbeddings
 from model.metric_losses import GaitLossConfig, MetricLoss
+from model.parts import rows_showing
 from torchlight.distributed import gather_with_gradient
 from torchlight.task import Prediction, StepOutput, Task
 
@@ -78,8 +79,7 @@ class GaitRetrievalTask(Task):
         embedding = F.normalize(output.embedding, dim=-1) if self.is_cosine else output.embedding
         losses: dict[str, Tensor] = {}
         slots = self.network.slot_names
-        for row, slot in enumerate(slots):
-            seen = output.present[:, row]
+        for row, (slot, seen) in enumerate(zip(slots, rows_showing(output.present), strict=True)):
             if self.loss.metric_weight:
                 metric = self._metric(embedding[seen, row], label[seen])
                 losses[f"metric/{slot}"] = self.loss.metric_weight / len(slots) * metric
