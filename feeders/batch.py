@@ -37,14 +37,10 @@ class SkeletonBatch:
 
     def to(self, device: torch.device) -> "SkeletonBatch":
         """The same batch with all that a network eats on a device; ``meta`` stays on the CPU, where it is used."""
-        return replace(
-            self,
-            pose=self.pose.to(device, non_blocking=True),
-            joint_weight=self.joint_weight.to(device, non_blocking=True),
-            body_mask=self.body_mask.to(device, non_blocking=True),
-            frame_mask=self.frame_mask.to(device, non_blocking=True),
-            label=self.label.to(device, non_blocking=True),
-        )
+        # CUDA takes a copy of memory that is not pinned before it goes on; MPS may read it when it is gone.
+        names = ("pose", "joint_weight", "body_mask", "frame_mask", "label")
+        moved = {name: getattr(self, name).to(device, non_blocking=device.type == "cuda") for name in names}
+        return replace(self, **moved)
 
 
 def mirrored(batch: SkeletonBatch, skeleton: Skeleton) -> SkeletonBatch:

@@ -1,6 +1,5 @@
 """Read a store straight into what the network sees, where the compiled way is there; `feeders.resample_scan` is it."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +12,7 @@ from feeders.crop import TimeGrid
 from feeders.skeleton import Skeleton
 from feeders.store import Store
 from feeders.transforms import Centre, Moves
-
-logger = logging.getLogger(__name__)
+from torchlight.compiled import compiled_or_none
 
 _CENTRE: dict[Centre, int] = {"none": 0, "first_frame": 1, "clip": 2, "every_frame": 3}
 
@@ -79,12 +77,9 @@ def read_blended(
 
 @cache
 def _compiled() -> Callable[..., None] | None:
-    """The compiled way where numba is installed; imported on first use, as it takes long."""
-    try:
+    def load() -> Callable[..., None]:
         from feeders.resample_scan import blend
-    except (ImportError, RuntimeError) as error:
-        # RuntimeError: numba finds no folder to keep what it compiles in.
-        logger.debug("clips are read and moved in steps: %s; pip install numba does it in one", error)
-        return None
-    compiled: Callable[..., None] = blend
-    return compiled
+
+        return blend
+
+    return compiled_or_none(load, "clips are read and moved in steps")

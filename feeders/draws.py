@@ -13,7 +13,7 @@ from torchlight.seed import GAMMA, splitmix
 
 
 def uniform(seeds: np.ndarray, stream: str, count: int = 1) -> np.ndarray:
-    """(N, count) float64 in [0, 1) from (N,) uint64 seeds; another stream name gives independent numbers."""
+    """(N, count) float64 in [0, 1) from (N,) integer seeds; another stream name gives independent numbers."""
     start = splitmix(seeds.astype(np.uint64) ^ _stream(stream))
     numbers = splitmix(start[:, None] + GAMMA * np.arange(1, count + 1, dtype=np.uint64)) >> np.uint64(11)
     fractions: np.ndarray = numbers.astype(np.float64) * 2.0**-53

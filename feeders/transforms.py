@@ -69,7 +69,7 @@ def augment(
     """Stretch bones, move, add noise, hide: each where asked, in this order.
 
     Shapes:
-        seeds: (N,) uint64
+        seeds: (N,) int64
         lengths: (N,) frames of each clip, where they are padded to those of the longest in the batch
     """
     if skeleton.coordinates == 2 and any(settings.rotation[:2]):
@@ -126,7 +126,7 @@ class Moves:
 
 
 def drawn_moves(settings: AugmentConfig, seeds: np.ndarray) -> Moves:
-    """Mirror, scale, shear, rotate: each where asked, in this order, as one map. ``seeds``: (N,) uint64."""
+    """Mirror, scale, shear, rotate: each where asked, in this order, as one map. ``seeds``: (N,) int64."""
     matrices, is_mirrored = [], np.zeros(len(seeds), dtype=bool)
     if settings.mirror:
         is_mirrored = uniform(seeds, "mirror")[:, 0] < settings.mirror

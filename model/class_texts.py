@@ -98,8 +98,11 @@ class ClassTexts(nn.Module, ABC):
             label: (N,)
             returns: (N, 1+P, D)
         """
-        chance = torch.rand(len(label), dtype=torch.float64).to(label.device)
-        choice = (chance * self.pool_size[label]).long()
+        size = self.pool_size[label]
+        # MPS knows no float64, and a float32 may round up to 1.
+        fine = torch.float32 if label.device.type == "mps" else torch.float64
+        chance = torch.rand(len(label), dtype=torch.float64).to(fine).to(label.device)
+        choice = (chance * size).long().minimum(size.long() - 1)
         text = torch.cat([self.pool[label].gather(1, choice.unsqueeze(1)), self.part[label]], dim=1)
         return self.embed(text.flatten()).view(*text.shape, -1)
 

@@ -112,5 +112,5 @@ def spread_beyond(features: Tensor, clusters: int) -> Tensor:
     """
     with torch.autocast(features.device.type, enabled=False):
         features = features.float()
-        leading: Tensor = torch.linalg.svd(features.detach(), full_matrices=False).U[:, :clusters]
+        leading: Tensor = torch.linalg.svd(features.detach().nan_to_num(), full_matrices=False).U[:, :clusters]
         return (features.square().sum() - (leading.T @ features).square().sum()) / len(features)

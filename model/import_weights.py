@@ -44,13 +44,11 @@ class ImportedWeights:
         modality: advice, in words: which modality the weights expect.
         encoder, classifier, whole, parts: entries of ``encoder``, ``classifier``, ``whole_projection`` and
             ``part_interaction``, named below those prefixes; empty where the family has none.
-        logit_scale: (1 + P,) log temperature factors, whole body first; None without text heads. GAP multiplies its
-        own in
-            without exp, so this is their logarithm.
+        logit_scale: (1 + P,) log temperature factors, whole body first; None without text heads. GAP multiplies its own
+            in without exp, so this is their logarithm.
         text_head: name of the text tower that the heads were aligned with; None without text heads.
-        extra: heads without a counterpart here, under their published names: ``part_list.*`` of GAP (head, hand, foot,
-        hip)
-            and of BPI's structure model (torso, arm, leg), linear maps of the part's mean feature.
+        extra: heads without a counterpart here, under their published names: ``part_list.*`` of GAP (head, hand,
+            foot, hip) and of BPI's structure model (torso, arm, leg), linear maps of the part's mean feature.
         leftovers: published entries that nothing took; empty unless the importer has a fault.
     """
 

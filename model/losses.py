@@ -69,8 +69,9 @@ def contrastive_loss(
 
 def cosine(first: Tensor, second: Tensor) -> Tensor:
     """(A, D) and (B, D) -> (A, B) cosines, in the inputs' precision or float32, whichever is finer."""
-    first, second = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (first, second))
-    return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
+    with torch.autocast(first.device.type, enabled=False):
+        first, second = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (first, second))
+        return F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T
 
 
 def same_class(label: Tensor) -> Tensor:

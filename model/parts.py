@@ -63,15 +63,17 @@ def pool_slots(tokens: Tokens) -> SlotFeatures:
 
 
 def weighted_mean(features: Tensor, weight: Tensor) -> Tensor:
-    """Mean over slots; zero where the weights of a sample are all zero.
+    """Mean over slots, in the features' precision also under autocast; zero where a sample's weights are all zero.
 
     Shapes:
         features: (N, S, C); weight: (N, S)
         returns: (N, C)
     """
-    weight = weight.to(features.dtype)
-    count = weight.sum(dim=1, keepdim=True)
-    return torch.einsum("nsc,ns->nc", features, weight) / torch.where(count > 0, count, 1.0)
+    # Weights are sums over frames: in half precision the products of a long clip overflow.
+    with torch.autocast(features.device.type, enabled=False):
+        weight = weight.to(features.dtype)
+        count = weight.sum(dim=1, keepdim=True)
+        return torch.einsum("nsc,ns->nc", features, weight) / torch.where(count > 0, count, 1.0)
 
 
 def rows_showing(present: Tensor) -> Sequence[Tensor | slice]:

@@ -3,13 +3,14 @@
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from torchlight.atomic import open_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +55,6 @@ def _read(path: Path, rows: int) -> Tensor:
 
 
 def _write(path: Path, embeddings: Tensor) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as stream:
-        try:
-            np.save(stream, embeddings.numpy())
-            stream.close()
-            Path(stream.name).replace(path)
-        except OSError:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
+    # What is found damaged when it is read is made again.
+    with open_atomically(path, survives_power_loss=False) as file:
+        np.save(file, embeddings.numpy())

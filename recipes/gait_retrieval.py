@@ -352,7 +352,8 @@ def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, origin: Origin
     if loaders.dataset.startswith("grew/") and len(official.probes) and len(official.gallery) >= GREW_ANSWERS:
         pairing = Pairing.of(file.table, official)
         distances = file.space().between(pairing.probe, pairing.gallery)
-        found, _ = nearest(file.table, official, pairing, distances, GREW_ANSWERS)
+        excluded = pairing.excluded(file.table, official)
+        found, _ = nearest(distances, len(pairing.probe), pairing.gallery, GREW_ANSWERS, excluded)
         answers = grew_submission(file.table, pairing.probe, found)
         write_atomically(path.with_name(f"{result.split}-submission.csv"), answers.encode())
     return path

@@ -274,7 +274,10 @@ class Engine:
         load_state(self._task, checkpoint.task, "resume")
         if self._average is not None and checkpoint.average is not None:
             load_state(self._average.task, checkpoint.average, "resume (moving average)")
+        fused = [group["fused"] for group in self._optimiser.param_groups]
         self._optimiser.load_state_dict(dict(checkpoint.training["optimiser"]))
+        for group, own in zip(self._optimiser.param_groups, fused, strict=True):
+            group["fused"] = own  # A matter of this device, not of the one that the run began on.
         self._scaler.load_state_dict(dict(checkpoint.training["scaler"]))
         self._meter = LossMeter({name: list(sums) for name, sums in checkpoint.training["sums"][rank()].items()})
         self._progress, self._best = checkpoint.progress, checkpoint.best

@@ -5,7 +5,7 @@ The file says which weights made the embeddings; embeddings of other weights mea
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing_extensions import assert_never
 from torchlight.arrays import check_distinct, check_texts, read_arrays, write_arrays
 from torchlight.metrics.distance import DISTANCES, DistanceName, EmbeddingDistances, EmbeddingSpace
 from torchlight.metrics.protocol import Rows
+from torchlight.metrics.ranking import nearest
 from torchlight.metrics.verification import Verification
 
 FORMAT = 2
@@ -108,16 +109,18 @@ class Gallery:
         space = EmbeddingSpace.of(
             np.concatenate([self.embedding, embedding]), np.concatenate([self.present, present]), self.distance
         )
-        between = space.between(known + np.arange(len(embedding)), np.arange(known), is_double=True)
+        between = space.between(known + np.arange(len(embedding)), np.arange(known))
+        # Among so many samples there are at least so many people.
+        most = min(known, people * max(Counter(self.names).values()))
         match index:
             case "exact":
-                found = _search(between, len(embedding))
+                rows, numbers = nearest(between, len(embedding), np.arange(known), most)
             case "faiss":
-                # Among so many samples there are at least so many people.
-                found = _search_faiss(between, min(known, people * max(Counter(self.names).values())))
+                rows, numbers = _nearest_by_faiss(between, most)
             case _:
                 assert_never(index)
-        return [self._people(space.distance(number), order, people) for number, order in found]
+        far = space.distance(numbers)
+        return [self._people(distance, order, people) for distance, order in zip(far, rows, strict=True)]
 
     def is_stranger(self, nearest: Sequence[Match]) -> bool | None:
         """Whether the nearest is too far to be a match; None where no threshold says so."""
@@ -150,17 +153,8 @@ class Gallery:
         return tuple(found.values())
 
 
-def _search(between: EmbeddingDistances, probes: int) -> Iterator[tuple[NDArray[np.float64], Rows]]:
-    """Of each probe the numbers of its pairs, rising, and the gallery's rows in that order."""
-    for start in range(0, probes, between.chunk):
-        rows, _ = between.rows(start, min(start + between.chunk, probes))
-        for row in rows.clip(min=0):
-            order = np.argsort(row, kind="stable")
-            yield row[order], order
-
-
-def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDArray[np.float64], Rows]]:
-    """The same for the nearest so many, by an index of single vectors."""
+def _nearest_by_faiss(between: EmbeddingDistances, most: int) -> tuple[Rows, NDArray[np.float64]]:
+    """`nearest` by an index of single vectors."""
     try:
         import faiss
     except ImportError:
@@ -171,7 +165,7 @@ def _search_faiss(between: EmbeddingDistances, most: int) -> Iterator[tuple[NDAr
     index = faiss.IndexFlatL2(space.vectors.shape[1])
     index.add(space.vectors[between.gallery])
     squared, order = index.search(space.vectors[between.probe], most)
-    yield from zip(squared.clip(min=0).astype(np.float64), order, strict=True)
+    return order, squared.clip(min=0).astype(np.float64)
 
 
 def threshold_of(verification: Verification, false_alarms: float, walks: int) -> Threshold:

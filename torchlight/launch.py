@@ -253,6 +253,8 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
     """Do the config's phases in their order, in this process; 0."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
+        # Convolutions like products: fp32 is float32, and who wants speed asks for bf16.
+        torch.backends.cudnn.allow_tf32 = False
     else:
         keep_freed_memory()
     if config.deterministic:

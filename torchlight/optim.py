@@ -1,7 +1,7 @@
 """Optimiser, learning rate schedule and weight averaging: pure functions of the step wherever they can be."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -118,9 +118,9 @@ class WeightAverage:
     def update(self, task: Task, steps_done: int) -> None:
         """Move towards the task's weights, after its ``steps_done``-th optimiser step."""
         weight = 1 - min(self._decay, (1 + steps_done) / (10 + steps_done))
-        current: Mapping[str, torch.Tensor] = task.state_dict()
-        for name, average in self.task.state_dict().items():
-            if average.is_floating_point():
-                average.lerp_(current[name], weight)
-            else:
-                average.copy_(current[name])
+        pairs = [*zip(self.task.state_dict().values(), task.state_dict().values(), strict=True)]
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in moving], [current for _, current in moving], weight)
+        for average, current in pairs:
+            if not average.is_floating_point():
+                average.copy_(current)

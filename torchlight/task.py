@@ -39,7 +39,7 @@ class Loaders:
     Args:
         train: None where a phase needs no training data.
         evaluation: split name ("val", "test") -> loader; every sample once, sharded over processes without repeats.
-        dataset, class_names, skeleton, modality: self-description; ``extra`` holds anything else worth printing.
+        dataset, class_names, skeleton, modality: self-description; ``extra`` holds what only some recipes need.
     """
 
     train: Loader | None

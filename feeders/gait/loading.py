@@ -286,7 +286,10 @@ class EvaluationWalks(BatchLoader):
         data = self.pipeline.data
         own = self.samples[rank() :: world_size()]
         if data.evaluation_frames == "all":
-            frames = -(-extents(self.pipeline.store, own, data.gaps) // data.frames) * data.frames
+            length = extents(self.pipeline.store, own, data.gaps)
+            # Walks of a length side by side: an encoder may run these together.
+            order = np.argsort(length, kind="stable")
+            own, frames = own[order], -(-length[order] // data.frames) * data.frames
         else:
             frames = np.full(len(own), data.evaluation_frames)
         batches = []

@@ -4,7 +4,6 @@ Line 1 is the frame count. A frame is its body count, then of each body a line o
 id, the joint count, and a line of 12 values for each joint that begins with x, y, z (metres, camera frame).
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,8 +11,7 @@ from functools import cache
 import numpy as np
 
 from feeders.skeleton import NTU25
-
-logger = logging.getLogger(__name__)
+from torchlight.compiled import compiled_or_none
 
 _JOINTS, _JOINT_VALUES, _BODY_VALUES = len(NTU25.joints), 12, 10
 _BODY_LINES = 2 + _JOINTS
@@ -51,25 +49,22 @@ def read_skeleton(name: str, content: bytes) -> RawClip:
 
 @cache
 def _compiled() -> Callable[[str, bytes], RawClip] | None:
-    """The compiled reader where numba is installed; imported on first use, as it takes long."""
-    try:
+    def load() -> Callable[[str, bytes], RawClip]:
         from feeders.prepare.ntu_scan import scan
-    except (ImportError, RuntimeError) as error:
-        # RuntimeError: numba finds no folder to keep what it compiles in.
-        logger.debug("skeleton files are read line by line: %s; pip install numba reads them faster", error)
-        return None
 
-    def read(name: str, content: bytes) -> RawClip:
-        text = np.frombuffer(content if content.endswith(b"\n") else content + b"\n", np.uint8)
-        most = len(text) // _BODY_BYTES
-        frame_of, body_id = np.empty(most, np.int64), np.empty(most, np.uint64)
-        joints = np.empty((most, _JOINTS, 3), np.float32)
-        frames, rows = scan(text, frame_of, body_id, joints)
-        if frames < 0:
-            return read_lines(name, content)
-        return RawClip(frames, frame_of[:rows].copy(), body_id[:rows].copy(), joints[:rows].copy())
+        def read(name: str, content: bytes) -> RawClip:
+            text = np.frombuffer(content if content.endswith(b"\n") else content + b"\n", np.uint8)
+            most = len(text) // _BODY_BYTES
+            frame_of, body_id = np.empty(most, np.int64), np.empty(most, np.uint64)
+            joints = np.empty((most, _JOINTS, 3), np.float32)
+            frames, rows = scan(text, frame_of, body_id, joints)
+            if frames < 0:
+                return read_lines(name, content)
+            return RawClip(frames, frame_of[:rows].copy(), body_id[:rows].copy(), joints[:rows].copy())
 
-    return read
+        return read
+
+    return compiled_or_none(load, "skeleton files are read line by line")
 
 
 def read_lines(name: str, content: bytes) -> RawClip:

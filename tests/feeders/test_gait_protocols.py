@@ -198,7 +198,8 @@ def test_grew_ranks_its_gallery_and_writes_what_the_server_asks_for() -> None:
     assert mean(ask(walks, local, table), "rank1") == 100
     official = grew_official(table)
     pairing = Pairing.of(table, official)
-    found, _ = nearest(table, official, pairing, space_of(walks).between(pairing.probe, pairing.gallery), 20)
+    distances, excluded = space_of(walks).between(pairing.probe, pairing.gallery), pairing.excluded(table, official)
+    found, _ = nearest(distances, len(pairing.probe), pairing.gallery, 20, excluded)
     lines = grew_submission(table, pairing.probe, found).splitlines()
     assert lines[0].startswith("videoId,rank1,rank2,")
     assert lines[0].endswith(",rank20")

@@ -1,5 +1,6 @@
 import pickle
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -293,6 +294,14 @@ def test_sizes_are_the_published_ones(skeleton, bodies: int, classes: int, plain
     assert sum(p.numel() for p in interacting.parameters()) == bpi
     fused = CtrGcn(CtrGcnConfig(), skeleton, bodies=bodies)
     assert sum(p.numel() for p in fused.parameters()) + 257 * classes == plain
+
+
+def test_an_input_of_as_many_channels_as_a_block_halves_its_frames_as_any_other() -> None:
+    fused = CtrGcn(CtrGcnConfig(width=8), replace(KINECT20, coordinates=8), bodies=1)
+    tokens = encode(fused, torch.randn(2, 8, 16, 20, 1), torch.ones(2, 1, dtype=torch.bool))
+    assert tokens.features.shape == (2, 32, 4, 20, 1)
+    assert tokens.weight.shape == (2, 4, 20, 1)
+    assert fused.blocks[0].graph.relation_channels == 8
 
 
 def test_it_pickles() -> None:

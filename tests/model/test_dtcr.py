@@ -116,7 +116,7 @@ def test_the_loss_reaches_the_encoder_and_the_head_and_nothing_else(monkeypatch:
 
 def test_a_gcn_learns_from_its_fakes_with_its_statistics_at_rest() -> None:
     torch.manual_seed(0)
-    encoder = CtrGcn(CtrGcnConfig(width=8), KINECT20, 3, 2).train()
+    encoder = CtrGcn(CtrGcnConfig(width=8), KINECT20, 2).train()
     before = {name: value.clone() for name, value in encoder.named_buffers()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model.part_clip, "build_encoder", lambda *_: encoder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from torchlight.gallery import Gallery, Match, Threshold, read_gallery, threshold_of, write_gallery
-from torchlight.metrics.distance import EmbeddingSpace
+from torchlight.metrics.distance import DISTANCES, DistanceName, EmbeddingSpace
 from torchlight.metrics.protocol import GALLERY, PROBE, RetrievalProtocol, SampleTable
 from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.verification import verify
@@ -60,6 +60,19 @@ def test_people_are_ranked_by_their_nearest_sample() -> None:
 def found_first(known: Gallery, probe: np.ndarray, seen: np.ndarray) -> str:
     far = distances(known, probe[:1], seen[:1])
     return NAMES[int(far[0].argmin())]
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_of_people_enrolled_by_the_same_walk_the_first_is_found(distance: DistanceName) -> None:
+    embedding = np.random.default_rng(0).normal(size=(12, 3, 32)).astype(np.float32)
+    embedding[-1] = embedding[0]
+    everything = np.ones((12, 3), dtype=bool)
+    names = tuple(f"person {row}" for row in range(12))
+    known = Gallery(names, names, embedding, everything, distance, "abc")
+    probe = np.random.default_rng(1).normal(size=(200, 3, 32)).astype(np.float32)
+    for found in known.nearest(probe, np.ones((200, 3), dtype=bool), people=12):
+        order = [match.name for match in found]
+        assert order.index("person 0") + 1 == order.index("person 11")
 
 
 def test_who_shares_no_part_with_anybody_is_like_nobody() -> None:

@@ -68,7 +68,7 @@ def fuse(
 def search_weights(
     logits: NDArray[np.float32], labels: NDArray[np.int64], normalisation: Normalisation, steps: int = 10
 ) -> NDArray[np.float64]:
-    """The weights of best top-1, in tenths that sum to one, or equal; of equally good ones, the nearest to equal.
+    """The weights of best top-1, multiples of 1 / ``steps`` that sum to one, or equal; of equals, the nearest to equal.
 
     Shapes:
         logits: (S, N, K) raw, of validation samples

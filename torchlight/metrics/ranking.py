@@ -4,8 +4,7 @@ One rule for ties, everywhere: they count against. A match stands behind every n
 an embedding that is the same for everybody finds nobody.
 """
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -13,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torchlight.compiled import compiled_or_none
 from torchlight.metrics.distance import Distances, EmbeddingDistances
 from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, Rows, SampleTable
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,10 @@ class Pairing:
         gallery = gallery[np.argsort(value[gallery], kind="stable")]
         cell, first = np.unique(value[gallery], return_index=True)
         return cls(probe, gallery, cell, np.append(first, len(gallery)))
+
+    def excluded(self, table: SampleTable, protocol: RetrievalProtocol) -> list[Agreeing]:
+        """The pairs that the protocol does not compare."""
+        return [Agreeing(table, columns, self.probe, self.gallery) for columns in protocol.exclusions()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def rank_matches(table: SampleTable, protocol: RetrievalProtocol, pairing: Pairi
     cells = len(pairing.cell)
     cell_of = np.repeat(np.arange(cells), np.diff(pairing.bounds))
     matching = Agreeing(table, ("identity",), pairing.probe, pairing.gallery)
-    excluded = [Agreeing(table, columns, pairing.probe, pairing.gallery) for columns in protocol.exclusions()]
+    excluded = pairing.excluded(table, protocol)
     candidates = np.tile(np.diff(pairing.bounds).astype(np.int64), (len(pairing.probe), 1))
     trials: list[NDArray[np.intp]] = []
     ahead: list[NDArray[np.int64]] = []
@@ -127,20 +129,21 @@ class Chunk:
 
 
 def nearest(
-    table: SampleTable, protocol: RetrievalProtocol, pairing: Pairing, distances: Distances, count: int
+    distances: Distances, probes: int, gallery: Rows, count: int, excluded: Sequence[Agreeing] = ()
 ) -> tuple[Rows, NDArray[np.float64]]:
-    """The nearest of the gallery to each probe, nearest first; of equally near ones, the first in the table.
+    """The nearest of a gallery to each of so many probes, nearest first; of equally near ones, the lowest row.
+
+    ``gallery`` are (G,) rows in the order of the distances' items; pairs of ``excluded`` are not compared.
 
     Returns:
-        (P, k) rows of the table and (P, k) their numbers, where k is ``count`` or the size of the gallery; where a
+        (P, k) rows of the gallery and (P, k) their numbers, where k is ``count`` or the size of the gallery; where a
         probe is compared with fewer, -1 and infinity.
     """
-    count = min(count, len(pairing.gallery))
-    found = np.full((len(pairing.probe), count), -1, dtype=np.intp)
+    count = min(count, len(gallery))
+    found = np.full((probes, count), -1, dtype=np.intp)
     number = np.full(found.shape, np.inf)
-    excluded = [Agreeing(table, columns, pairing.probe, pairing.gallery) for columns in protocol.exclusions()]
-    for start in range(0, len(pairing.probe), distances.chunk):
-        stop = min(start + distances.chunk, len(pairing.probe))
+    for start in range(0, probes, distances.chunk):
+        stop = min(start + distances.chunk, probes)
         rows, error = distances.rows(start, stop)
         for agreeing in excluded:
             rows[agreeing.pairs(start, stop)] = np.nan
@@ -148,8 +151,8 @@ def nearest(
         for row, limit in enumerate(np.where(np.isnan(last), np.inf, last + 2 * error)):
             item = np.flatnonzero(rows[row] <= np.nextafter(limit, np.inf).astype(rows.dtype))
             exact = distances.exact(np.full(len(item), start + row), item)
-            best = np.lexsort((pairing.gallery[item], exact))[:count]
-            found[start + row, : len(best)] = pairing.gallery[item[best]]
+            best = np.lexsort((gallery[item], exact))[:count]
+            found[start + row, : len(best)] = gallery[item[best]]
             number[start + row, : len(best)] = exact[best]
     return found, number
 
@@ -182,11 +185,9 @@ def _count_ahead(distances: Distances, pairing: Pairing, chunk: Chunk) -> NDArra
 
 @cache
 def _compiled() -> Callable[..., None] | None:
-    """The compiled way where numba is installed; imported on first use, as it takes long."""
-    try:
+    def load() -> Callable[..., None]:
         from torchlight.metrics.ranking_scan import count_ahead
-    except ImportError as error:
-        logger.debug("galleries are counted in steps: %s; pip install numba does it in one", error)
-        return None
-    compiled: Callable[..., None] = count_ahead
-    return compiled
+
+        return count_ahead
+
+    return compiled_or_none(load, "galleries are counted in steps")

@@ -141,7 +141,8 @@ def test_the_nearest_are_those_of_a_sorted_list(case: Case, exclude: tuple[tuple
     protocol = RetrievalProtocol("p", case.role, exclude)
     pairing = Pairing.of(case.table, protocol)
     distances = case.space.between(pairing.probe, pairing.gallery)
-    found, number = nearest(case.table, protocol, pairing, distances, count)
+    excluded = pairing.excluded(case.table, protocol)
+    found, number = nearest(distances, len(pairing.probe), pairing.gallery, count, excluded)
     for row, probe in enumerate(map(int, protocol.probes)):
         ranked = sorted(case.candidates(protocol, probe), key=lambda item: (case.distance(probe, item), item))
         some = [item for item in found[row].tolist() if item >= 0]
