@@ -18,7 +18,7 @@ from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
 from torchlight.checkpoint import Checkpoint
-from torchlight.config import RunConfig
+from torchlight.config import RunConfig, plain_config
 from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
 from torchlight.metrics.zero_shot import ZeroShotMetrics
@@ -183,10 +183,23 @@ def _refuse_another_choice(run: ClipRun, checkpoint: Checkpoint) -> None:
         )
 
 
+def _refuse_other_texts(run: ClipRun, checkpoint: Checkpoint) -> None:
+    """Frozen texts are the checkpoint's: others that the config asks for would have no say."""
+    then, now = checkpoint.config.get("text", {}), plain_config(run.text)
+    if run.text.tower == "none" or not run.text.freeze:
+        return
+    for key in (key for key in now if now[key] != then.get(key, now[key])):
+        raise ValueError(
+            f"text.{key}: got {now[key]!r} with weights that have learned with {then[key]!r}, expected the same: their "
+            "texts are kept with them; train anew for others"
+        )
+
+
 def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     if checkpoint is not None and checkpoint.class_names == loaders.class_names:
         _refuse_other_classes(run, loaders.class_names, checkpoint)
+        _refuse_other_texts(run, checkpoint)
     if checkpoint is not None and "train" not in run.phases:
         _refuse_another_choice(run, checkpoint)
     skeleton = skeleton_named(loaders.skeleton)
