@@ -17,6 +17,7 @@ from recipes.streams import (
     choose_weights,
     chosen_of,
 )
+from torchlight.metrics.bootstrap import ENDS, Interval
 from torchlight.metrics.classification import ClassificationMetrics, top_k
 from torchlight.metrics.fusion import fuse, search_weights
 from torchlight.scores import AlignedScores, ScoreFile, align, read_labels, read_scores, with_labels, write_scores
@@ -123,6 +124,6 @@ def _table(streams: Mapping[str, tuple[str, NDArray[np.float32]]], labels: NDArr
     lines = [f"{'stream':<{width}}  weight" + "".join(f"  {metric:<22}" for metric in metrics).rstrip()]
     for name, (weight, logits) in streams.items():
         value = ClassificationMetrics().of_arrays(labels, logits)
-        cells = [f"{value[m]:6.2f} [{value[m + '_low']:6.2f}, {value[m + '_high']:6.2f}]" for m in metrics]
+        cells = [str(Interval(*(value[metric + end] for end in ("", *ENDS)))) for metric in metrics]
         lines.append(f"{name:<{width}}  {weight:>6}  {'  '.join(cells)}")
     return "\n".join(lines)
