@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import gait_baselines, runs
 from torchlight.embeddings import EmbeddingFile, align_embeddings, read_embeddings
 from torchlight.metrics.bootstrap import Interval
-from torchlight.metrics.distance import EmbeddingSpace
+from torchlight.metrics.distance import EmbeddingSpace, weights_over_spread
 from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.retrieval import RetrievalMetrics, Trials, difference, trials_of
 from torchlight.metrics.verification import Verification, verify
@@ -217,7 +217,7 @@ def _fused(file: EmbeddingFile, spaces: Sequence[EmbeddingSpace]) -> EmbeddingSp
     """Distances over their spread, added, as ``ensemble.py --stream`` does."""
     pairing = Pairing.of(file.table, file.protocols[0])
     equal = np.ones(len(spaces))
-    return EmbeddingSpace.fused(spaces, EmbeddingSpace.over_spread(equal, spaces, pairing.probe, pairing.gallery))
+    return EmbeddingSpace.fused(spaces, weights_over_spread(equal, spaces, pairing.probe, pairing.gallery))
 
 
 def against_lda(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> dict[str, Interval]:

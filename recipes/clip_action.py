@@ -17,6 +17,7 @@ from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
+from torchlight.arrays import some
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig, plain_config
 from torchlight.launch import Recipe
@@ -151,12 +152,12 @@ def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkp
     learned = set(checkpoint.extra.get("learned_classes", checkpoint.class_names))
     if leaked := sorted(learned - expected):
         raise ValueError(
-            f"weights: got a checkpoint that has learned from {', '.join(leaked[:5])} ({len(leaked)} classes that "
+            f"weights: got a checkpoint that has learned from {some(leaked)} ({len(leaked)} classes that "
             f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"
         )
     if absent := sorted(expected - learned):
         raise ValueError(
-            f"weights: got a checkpoint that has not learned {', '.join(absent[:5])} ({len(absent)} classes), expected "
+            f"weights: got a checkpoint that has not learned {some(absent)} ({len(absent)} classes), expected "
             f"all that data.zero_shot={run.data.zero_shot or 'null'} shows; test it with the split of its own config"
         )
 
@@ -166,7 +167,7 @@ def _refuse_seen_classes(run: ClipRun, origin: Checkpoint) -> None:
     facts = data_set(run.data)
     hidden_then = facts.unseen_classes(origin.config.get("data", {}).get("zero_shot"))
     if leaked := sorted(facts.unseen_classes(run.data.zero_shot) - hidden_then):
-        names = ", ".join(facts.class_names[number] for number in leaked[:5])
+        names = some(facts.class_names[number] for number in leaked)
         raise ValueError(
             f"init_from: got an encoder that has seen {names} ({len(leaked)} classes that "
             f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"

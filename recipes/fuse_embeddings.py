@@ -12,7 +12,7 @@ from torchlight.embeddings import (
     read_embeddings,
     write_embeddings,
 )
-from torchlight.metrics.distance import EmbeddingSpace
+from torchlight.metrics.distance import EmbeddingSpace, weights_over_spread
 from torchlight.metrics.fusion import shares
 from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.retrieval import comparison
@@ -49,7 +49,7 @@ def fuse_embeddings(args: argparse.Namespace, paths: Mapping[str, Path]) -> str:
     if args.scale == "spread":
         pairing = Pairing.of(aligned[0].table, aligned[0].protocols[0])
         streams, of_vectors = list(spaces.values()), args.fuse == "vectors"
-        over = EmbeddingSpace.over_spread(share, streams, pairing.probe, pairing.gallery, of_vectors=of_vectors)
+        over = weights_over_spread(share, streams, pairing.probe, pairing.gallery, of_vectors=of_vectors)
         scaled = shares(over, len(paths))
     lines = [
         f"{aligned[0].dataset or 'unnamed data set'}, split {args.split}: {len(aligned[0].table)} samples",

@@ -17,6 +17,7 @@ from recipes.streams import (
     choose_weights,
     chosen_of,
 )
+from torchlight.arrays import some
 from torchlight.metrics.bootstrap import ENDS, Interval
 from torchlight.metrics.classification import ClassificationMetrics, top_k
 from torchlight.metrics.fusion import fuse, search_weights
@@ -109,7 +110,7 @@ def _searched(
     if shared := sorted(set(validation.sample_id) & set(reported.sample_id)):
         raise ValueError(
             f"--search: got {len(shared)} samples that are in both {split} and {args.split} "
-            f"({', '.join(shared[:5])}), expected none"
+            f"({some(shared)}), expected none"
         )
     assert validation.labels is not None
     value = search_weights(validation.logits, validation.labels, args.normalise)
