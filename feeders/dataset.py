@@ -90,9 +90,7 @@ def store_writer(folder: Path, facts: DataSet, cleaning: str = "") -> StoreWrite
     return StoreWriter(
         folder,
         dataset=facts.name,
-        skeleton=facts.skeleton.name,
-        joints=len(facts.skeleton.joints),
-        coordinates=facts.skeleton.coordinates,
+        skeleton=facts.skeleton,
         class_names=facts.class_names,
         units=facts.units,
         frame_rate=facts.frame_rate,
@@ -122,13 +120,39 @@ def split_index(
         is_train &= ~np.isin(index.digest, index.digest[is_test])
     is_val = is_train & np.isin(index.subject, list(validation_subjects))
     missing = sorted(set(validation_subjects) - set(index.subject[is_train].tolist()))
-    if missing:
+    # Where nobody is learned from, whom to hold out is not what is wrong.
+    if missing and is_train.any():
         raise ValueError(
             f"data.validation_subjects: got {missing}, expected subjects of the training side: "
             f"{sorted(set(index.subject[is_train].tolist()))}"
         )
     sides = {"train": is_train & ~is_val, "val": is_val, "test": is_test}
     return {name: np.flatnonzero(mask) for name, mask in sides.items()}
+
+
+def announce(
+    facts: DataSet, split: str | None, splits: Mapping[str, np.ndarray], left_out: Mapping[str, int] | None = None
+) -> str:
+    """The title of a run's data, ``name/split``, logged with the sizes of its splits and who is left out for what."""
+    title = f"{facts.name}/{split or next(iter(facts.protocols))}"
+    counts = [f"{name} {len(samples)}" for name, samples in splits.items()]
+    counts += [f"{count} people left out, {reason}" for reason, count in (left_out or {}).items()]
+    logger.info("%s: %s", title, ", ".join(counts))
+    return title
+
+
+def wanted_splits(splits: Mapping[str, np.ndarray], want: Collection[str], key: str, store: Path) -> list[str]:
+    """The splits to make loaders of: those asked for, ``val`` only where somebody is held out.
+
+    ValueError where one has no clips, for which the config's ``key`` is to blame, or those held out.
+    """
+    wanted = [name for name in splits if name in want and (name != "val" or len(splits[name]))]
+    for name in wanted:
+        if not len(splits[name]):
+            blamed = "data.validation_subjects" if name == "train" and len(splits["val"]) else key
+            purpose = {"train": "learn from", "test": "test on"}[name]
+            raise ValueError(f"{blamed}: got no {name} clips in {store}, expected some to {purpose}")
+    return wanted
 
 
 def copies_across(index: StoreIndex, protocol: Protocol) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ A batch is a pure function of (config, seed, epoch, batch number), whatever the 
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +18,15 @@ from feeders.batch import SkeletonBatch
 from feeders.batch_loader import BatchLoader
 from feeders.blended import Steps
 from feeders.crop import CropConfig, Sampling, TimeGrid, resample, time_grid
-from feeders.dataset import DataSet, canonical_split, split_index, usual_validation, warn_of_copies
+from feeders.dataset import (
+    DataSet,
+    announce,
+    canonical_split,
+    split_index,
+    usual_validation,
+    wanted_splits,
+    warn_of_copies,
+)
 from feeders.demo import demo_data
 from feeders.draws import permutation
 from feeders.locate import open_store, own_store
@@ -145,32 +153,24 @@ def build_loaders(
         held_out = usual_validation(store.index, protocol, facts)
     unseen = facts.unseen_classes(data.zero_shot)
     splits = split_index(store.index, protocol, held_out, unseen)
-    title = f"{facts.name}/{data.split or next(iter(facts.protocols))}"
-    logger.info("%s: %s", title, ", ".join(f"{name} {len(samples)}" for name, samples in splits.items()))
-    if data.dataset == "store":
-        warn_of_copies(store.index, splits, store.folder)
-    wanted = [name for name in splits if name in want and not (name == "val" and not held_out)]
-    for name in wanted:
-        if not len(splits[name]):
-            raise ValueError(f"data.split: got no {name} clips of {facts.name} in {store.folder}, expected some")
-    if unseen and "test" in wanted and not np.isin(store.index.label[splits["test"]], sorted(unseen)).any():
-        raise ValueError(
-            f"data.zero_shot: got no test clips of the classes that {data.zero_shot} keeps unseen in {store.folder}, "
-            "expected some"
-        )
+    title = announce(facts, data.split, splits)
+    wanted = wanted_splits(splits, want, "data.test_on" if data.test_on else "data.split", store.folder)
+    _warn_of_what_harms(data, store, splits)
+    if unseen and "test" in wanted:
+        _demand_unseen(data, store, splits["test"], unseen)
     pipeline = Pipeline(store, facts.skeleton, data, data.bodies or facts.bodies)
-    evaluation = {
-        name: ClipLoader(pipeline, splits[name], evaluation_batch_size, seed, is_training=False)
+    loaders = {
+        name: ClipLoader(
+            pipeline, splits[name], batch_size if name == "train" else evaluation_batch_size, seed, name == "train"
+        )
         for name in wanted
-        if name != "train"
     }
-    train = ClipLoader(pipeline, splits["train"], batch_size, seed, is_training=True) if "train" in wanted else None
     return Loaders(
-        train=train,
-        evaluation=evaluation,
+        train=loaders.pop("train", None),
+        evaluation=loaders,
         dataset=title,
         class_names=facts.class_names,
-        skeleton=facts.skeleton.name,
+        skeleton=facts.skeleton.written,
         modality=data.modality,
         extra={
             "zero_shot": data.zero_shot,
@@ -178,6 +178,26 @@ def build_loaders(
             "clips": {name: len(samples) for name, samples in splits.items()},
         },
     )
+
+
+def _demand_unseen(data: ActionDataConfig, store: Store, test: np.ndarray, unseen: Collection[int]) -> None:
+    """Some of the tested clips are of the classes that nobody learned."""
+    if not np.isin(store.index.label[test], sorted(unseen)).any():
+        raise ValueError(
+            f"data.zero_shot: got no test clips of the classes that {data.zero_shot} keeps unseen in {store.folder}, "
+            "expected some"
+        )
+
+
+def _warn_of_what_harms(data: ActionDataConfig, store: Store, splits: Mapping[str, np.ndarray]) -> None:
+    """Say what nobody would notice: copies in a store of one's own, and numbers that a network learns badly from."""
+    if data.dataset == "store":
+        warn_of_copies(store.index, splits, store.folder)
+    if store.header.units == "pixels" and data.normalise == "none":
+        logger.warning(
+            "data.normalise: got none for positions in pixels, from which networks learn badly, expected image "
+            "(it needs the clips' width and height) or body"
+        )
 
 
 @dataclass(frozen=True)

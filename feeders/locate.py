@@ -60,8 +60,8 @@ def open_store(facts: DataSet, root: Path | None, simulation: SyntheticConfig | 
             f"data.root: got {folder}, a store of {header.dataset} with {len(header.class_names)} classes, "
             f"expected {facts.name} with {len(facts.class_names)}; set data.dataset or data.root"
         )
-    if header.skeleton != facts.skeleton.name:
-        raise ValueError(f"data.root: got {folder}, a store of {header.skeleton}, expected {facts.skeleton.name}")
+    if header.skeleton != facts.skeleton.written:
+        raise ValueError(f"data.root: got {folder}, a store of {header.skeleton_name}, expected {facts.skeleton.name}")
     return store
 
 
@@ -69,7 +69,13 @@ def own_store(root: Path | None) -> Store:
     """The store of one's own that a config with ``dataset=store`` names; relative to `data_folder`."""
     if root is None:
         raise ValueError("data.root: got none with data.dataset=store, expected the folder of a store")
-    return Store(data_folder() / root)
+    folder = data_folder() / root
+    if not is_store(folder):
+        raise FileNotFoundError(
+            f"data.root: got {folder}, expected a store; of arrays feeders.store.StoreWriter makes one "
+            "(docs/own_data.md), of walks `python -m feeders.prepare walkers` (docs/own_walkers.md)"
+        )
+    return Store(folder)
 
 
 def _prepared(facts: DataSet, raw: Path) -> Path:

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 
 from feeders.dataset import DataSet, Protocol
-from feeders.skeleton import skeleton_named
 from feeders.store import Store, StoreIndex
 
 Field = Literal["subject", "camera", "setup", "replication"]
@@ -23,7 +22,7 @@ def own_data(store: Store, test_on: Mapping[Field, Sequence[int]]) -> DataSet:
     header, index = store.header, store.index
     return DataSet(
         name=header.dataset,
-        skeleton=skeleton_named(header.skeleton),
+        skeleton=store.skeleton,
         class_names=header.class_names,
         protocols=MappingProxyType({"own": _protocol(index, test_on)}),
         root="",
@@ -40,5 +39,7 @@ def _protocol(index: StoreIndex, test_on: Mapping[Field, Sequence[int]]) -> Prot
     test: dict[str, frozenset[int]] = {field: frozenset(values) for field, values in test_on.items()}
     for field, values in test.items():
         if missing := sorted(values - there[field]):
-            raise ValueError(f"data.test_on: got {field} {missing}, expected some of {sorted(there[field])}")
+            said = sorted(there[field] - {-1})
+            expected = f"some of {said}" if said else f"another field: the store says the {field} of no clip"
+            raise ValueError(f"data.test_on: got {field} {missing}, expected {expected}")
     return Protocol(train={field: there[field] - values for field, values in test.items()}, test=test)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,10 +25,10 @@ from types import TracebackType
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import Self, TypedDict
 
-from feeders.skeleton import SKELETONS
+from feeders.skeleton import SKELETONS, Skeleton, skeleton_named
 from torchlight.digest import file_sha256
 
 FORMAT_VERSION: Final = 2
@@ -83,10 +84,16 @@ class FileFacts(TypedDict):
     sha256: str
 
 
+def _as_written(skeleton: object) -> object:
+    """A skeleton that is defined in the header, as `Skeleton.written` has it."""
+    return skeleton_named(json.dumps(skeleton)).written if isinstance(skeleton, dict) else skeleton
+
+
 class Header(BaseModel):
     """What a store says about itself.
 
     Args:
+        skeleton: `Skeleton.written`; in the file, a definition stands as it is, and not as text.
         cleaning: how raw files were cleaned, as `feeders.prepare` names it; empty where there was nothing to choose.
         files: a file name -> its bytes and sha256.
     """
@@ -95,13 +102,18 @@ class Header(BaseModel):
 
     version: Literal[1, 2]  # 1 had no image sizes
     dataset: str
-    skeleton: str
+    skeleton: Annotated[str, BeforeValidator(_as_written)]
     units: str
     frame_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     class_names: tuple[str, ...]
     samples: Annotated[int, Field(ge=0)]
     files: Mapping[str, FileFacts]
     cleaning: str = ""
+
+    @property
+    def skeleton_name(self) -> str:
+        """What the skeleton is called, known here or not."""
+        return str(json.loads(self.skeleton)["name"]) if self.skeleton.startswith("{") else self.skeleton
 
 
 @dataclass(frozen=True)
@@ -232,29 +244,40 @@ class StoreWriter:
 
     Args:
         folder: must not exist yet.
-        joints, coordinates: V and C, to which every clip is held; those of the skeleton, where it is one of ours.
+        skeleton: the name of one of ours, or one of your own, `Skeleton.from_tree`, which the store then carries.
+        joints, coordinates: V and C, to which every clip is held: those of the skeleton, and may be left out.
     """
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         *,
         dataset: str,
-        skeleton: str,
-        joints: int,
-        coordinates: int,
-        class_names: tuple[str, ...],
+        skeleton: str | Skeleton,
+        joints: int | None = None,
+        coordinates: int | None = None,
+        class_names: Sequence[str],
         units: str = "metres",
         frame_rate: float = 30.0,
         cleaning: str = "",
     ) -> None:
+        self._folder = folder = Path(folder)
         if folder.exists():
             raise ValueError(f"store: got {folder}, which exists, expected a new folder; remove it or name another")
-        _check_skeleton(f"store: {folder}", skeleton, (joints, coordinates))
-        self._folder, self._shape = folder, (joints, coordinates)
+        known = skeleton_named(skeleton) if isinstance(skeleton, str) else skeleton
+        self._shape = (
+            len(known.joints) if joints is None else joints,
+            known.coordinates if coordinates is None else coordinates,
+        )
+        _check_skeleton(f"store: {folder}", known.written, self._shape)
+        if known.name in SKELETONS and known.written != known.name:
+            raise ValueError(
+                f"store: got another skeleton than ours by the name {known.name}, expected a name of its own"
+            )
+        _check_class_names(class_names)
         self._facts: dict[str, Any] = {
             "dataset": dataset,
-            "skeleton": skeleton,
+            "skeleton": known.written,
             "units": units,
             "frame_rate": frame_rate,
             "class_names": tuple(class_names),
@@ -269,6 +292,7 @@ class StoreWriter:
         self._written: list[Block] = []
         self._names: set[str] = set()
         self._count = 0
+        self._is_open = False
 
     def __enter__(self) -> Self:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -278,6 +302,7 @@ class StoreWriter:
         self._weights: BinaryIO = (self._partial / _WEIGHT).open("wb")
         self._poses.write(_array_header((0, *self._shape)))
         self._weights.write(_array_header((0, self._shape[0])))
+        self._is_open = True
         return self
 
     def add(self, recording: Recording) -> None:
@@ -287,6 +312,8 @@ class StoreWriter:
 
     def append(self, block: Block) -> None:
         """Append clips that were encoded for this V and C; ValueError where a name is there already."""
+        if not self._is_open:
+            raise ValueError(f"store: got a clip for {self._folder}, which is not open, expected it within `with`")
         names = set(block.index.sample_id.tolist())
         twice = names & self._names
         if twice or len(names) < len(block.index):
@@ -309,6 +336,7 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_open = False
         try:
             with self._naming_the_folder(), self._poses, self._weights:
                 if kind is None:
@@ -353,6 +381,8 @@ class StoreWriter:
             }
             list(on_disk)
         header = {"version": FORMAT_VERSION, **self._facts, "samples": len(self._names), "files": files}
+        if header["skeleton"] not in SKELETONS:
+            header["skeleton"] = json.loads(header["skeleton"])
         (self._partial / _HEADER).write_text(json.dumps(header, indent=2), encoding="utf-8")
         for name in (_HEADER, "."):
             _fsync(self._partial / name)
@@ -415,6 +445,14 @@ class Store:
         if faults := list(_index_faults(index, len(self.header.class_names))):
             raise ValueError(f"{path}: got {'; '.join(faults)}; prepare it again")
         return index
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        """The joints of its poses; ValueError where the header says none that is known."""
+        try:
+            return skeleton_named(self.header.skeleton)
+        except ValueError as error:
+            raise ValueError(f"{self.folder / _HEADER}: {error}") from None
 
     @cached_property
     def _poses(self) -> np.ndarray:
@@ -553,6 +591,8 @@ def check(recording: Recording, joints: int, coordinates: int, classes: int) -> 
     for number in _NUMBERS:
         if not isinstance(value := getattr(recording, number), (int, np.integer)):
             raise ValueError(f"{name}: got {number} {value!r}, expected a whole number")
+    if not isinstance(recording.bodies, (tuple, list)) or not all(isinstance(one, Track) for one in recording.bodies):
+        raise ValueError(f"{name}: got bodies of {type(recording.bodies).__name__}, expected a tuple of Track")
     if recording.frames < 1 or not recording.bodies:
         raise ValueError(f"{name}: got an empty clip, expected at least one frame with a body")
     if recording.frames >= 1 << 24 or len(recording.bodies) > 16:
@@ -581,7 +621,10 @@ def _check_body(name: str, body: Track, length: int, shape: tuple[int, int]) -> 
         raise ValueError(f"{name}: got joints of shape {body.joints.shape}, expected (frames, {shape[0]}, {shape[1]})")
     # Kept as float32, where a larger float64 is infinite.
     if not (np.abs(body.joints) <= _LARGEST).all():
-        raise ValueError(f"{name}: got NaN, infinite or huge coordinates, expected numbers that float32 holds")
+        raise ValueError(
+            f"{name}: got NaN, infinite or huge coordinates, expected numbers that float32 holds; of what is not "
+            "seen, leave out the frame, or give the joint zeros and joint_weight 0"
+        )
     frames, weight = body.frames, body.joint_weight
     is_rising = len(frames) == len(body.joints) > 0 and bool((frames[1:] > frames[:-1]).all())
     if not is_rising or frames[0] < 0 or frames[-1] >= length:
@@ -593,11 +636,21 @@ def _check_body(name: str, body: Track, length: int, shape: tuple[int, int]) -> 
 
 
 def _check_skeleton(where: str, name: str, shape: tuple[int, ...]) -> None:
-    """Poses of a skeleton that is one of ours have its joints and coordinates: compiled readers go by them."""
-    skeleton = SKELETONS.get(name)
-    if skeleton is not None and shape != (len(skeleton.joints), skeleton.coordinates):
+    """Poses of a skeleton that is known have its joints and coordinates: compiled readers go by them."""
+    if name not in SKELETONS and not name.startswith("{"):
+        return
+    skeleton = skeleton_named(name)
+    if shape != (len(skeleton.joints), skeleton.coordinates):
         expected = (len(skeleton.joints), skeleton.coordinates)
-        raise ValueError(f"{where}: got poses of shape {shape}, expected {expected} for {name}")
+        raise ValueError(f"{where}: got poses of shape {shape}, expected {expected} for {skeleton.name}")
+
+
+def _check_class_names(names: Sequence[str]) -> None:
+    """Class names that a classifier could tell apart."""
+    if isinstance(names, str):
+        raise ValueError(f"store: got class_names {names!r}, expected a tuple of names, as ({names!r},)")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"store: got class_names with {twice} twice, expected names that differ")
 
 
 def _index_faults(index: StoreIndex, classes: int) -> Iterator[str]:

@@ -249,6 +249,8 @@ def align(batch: SkeletonBatch, skeleton: Skeleton, how: Align) -> SkeletonBatch
         return batch
     if skeleton.coordinates != 3:
         raise ValueError(f"data.align: got {how!r} for {skeleton.name}, expected none: an image has no vertical axis")
+    if "left_hip" not in skeleton.joints:
+        raise ValueError(f"data.align: got {how!r} for {skeleton.name}, expected none: it has no hips")
     left, right = skeleton.index("left_hip", "right_hip")
     both = (batch.joint_weight[:, :, [left, right]] > 0).all(dim=2)
     across = (batch.pose[:, :, :, right] - batch.pose[:, :, :, left]) * both[:, None].to(batch.pose.dtype)
@@ -295,7 +297,7 @@ def _drawn_noise(pose: Tensor, seeds: np.ndarray, lengths: np.ndarray | None) ->
 
 
 def _drawn_part(settings: AugmentConfig, skeleton: Skeleton, seeds: np.ndarray) -> Tensor:
-    member_PV = skeleton.membership(settings.part_scheme) > 0
+    member_PV = skeleton.membership(settings.part_scheme, "data.augment.part_scheme") > 0
     if not len(member_PV):
         raise ValueError(f"data.augment.part_scheme: got {settings.part_scheme!r}, expected a scheme with parts")
     draws = uniform(seeds, "part mask", 2)

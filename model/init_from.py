@@ -41,9 +41,9 @@ def load_encoder(encoder: Encoder, path: Path, config: EncoderConfig, skeleton: 
     """
     file = _checkpoint_in(path)
     checkpoint = load_checkpoint(file)
-    if skeleton is not None and skeleton_named(checkpoint.skeleton).joints != skeleton.joints:
+    if skeleton is not None and (learned := skeleton_named(checkpoint.skeleton)).joints != skeleton.joints:
         raise ValueError(
-            f"init_from: {file}: got weights for skeleton {checkpoint.skeleton}, expected the joints of {skeleton.name}"
+            f"init_from: {file}: got weights for skeleton {learned.name}, expected the joints of {skeleton.name}"
         )
     state = {
         name.removeprefix(_PREFIX): value for name, value in checkpoint.weights.items() if name.startswith(_PREFIX)

@@ -107,7 +107,9 @@ def export_padded(
     """
     header, index = store.header, store.index
     if header.skeleton != NTU25.name:
-        raise ValueError(f"{store.folder}: got skeleton {header.skeleton}, expected {NTU25.name}; 150 columns hold it")
+        raise ValueError(
+            f"{store.folder}: got skeleton {header.skeleton_name}, expected {NTU25.name}; 150 columns hold it"
+        )
     sides = {side: _published_order(store, protocol, split_index(index, protocol, ())[side]) for side in SIDES}
     is_too_much = (index.frames > frames) | (index.bodies > _BODIES)
     chosen = np.concatenate(list(sides.values()))

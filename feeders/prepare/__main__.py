@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from feeders.prepare import DATASETS
-from feeders.prepare.check import demand_whole, describe, served_protocols
+from feeders.prepare.check import demand_whole, describe, empty_clips, served_protocols
 from feeders.prepare.command import add_options, asked_preparation, exit_status, finish
 from feeders.store import Store
 
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _validate(store: Store) -> None:
     demand_whole(store)
-    _print([f"{store.folder}: {len(store)} clips, whole", *served_protocols(store)])
+    _print([f"{store.folder}: {len(store)} clips, whole", *empty_clips(store), *served_protocols(store)])
 
 
 def _print(lines: list[str]) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 
 from feeders.dataset import DataSet, split_index
 from feeders.prepare import DATASETS, raw_source
-from feeders.skeleton import SKELETONS
 from feeders.store import Store
 
 _ROWS = 1 << 16
@@ -20,7 +19,7 @@ def describe(store: Store) -> list[str]:
     bodies = ", ".join(f"{count} with {number}" for number, count in _counts(index.bodies))
     lines = [
         f"{store.folder}: {len(index)} clips of {header.dataset}, format {header.version}, {size / 1e6:.1f} MB",
-        f"skeleton {header.skeleton}, {header.units}, {header.frame_rate:g} frames a second"
+        f"skeleton {header.skeleton_name}, {header.units}, {header.frame_rate:g} frames a second"
         + (f"; cleaning: {header.cleaning}" if header.cleaning else ""),
         f"frames: {index.frames.sum()} ({seconds / 3600:.2f} h), "
         f"of a clip {index.frames.min()} to {index.frames.max()}, median {np.median(index.frames):g}",
@@ -32,7 +31,29 @@ def describe(store: Store) -> list[str]:
             lines.append(f"{name} (clips): " + ", ".join(f"{value} ({count})" for value, count in counts))
     of_class = np.bincount(index.label[index.label >= 0], minlength=len(header.class_names))
     lines += [f"class {label} {name!r}: {of_class[label]}" for label, name in enumerate(header.class_names)]
-    return [*lines, *served_protocols(store)]
+    return [*lines, *empty_clips(store), *served_protocols(store)]
+
+
+def empty_clips(store: Store) -> list[str]:
+    """A line each for clips that show nothing: no joint of any weight, or every position zero."""
+    poses, weights = store.arrays()
+    index, lines = store.index, list[str]()
+    rows = np.add.reduceat(index.segments[:, 2], np.concatenate([[0], index.segment_end[:-1]]))
+    first_row = np.cumsum(rows) - rows
+    for array, what in ((weights, "in which no joint is ever seen"), (poses, "of which every position is zero")):
+        if array is None:
+            continue
+        shows = np.concatenate(
+            [
+                array[start : start + _ROWS].reshape(-1, array[0].size).any(axis=1)
+                for start in range(0, len(array), _ROWS)
+            ]
+        )
+        is_empty = ~np.logical_or.reduceat(shows, first_row)
+        if is_empty.any():
+            names = ", ".join(index.sample_id[is_empty][:3].tolist())
+            lines.append(f"{is_empty.sum()} clips {what}, as {names}")
+    return lines
 
 
 def served_protocols(store: Store) -> list[str]:
@@ -77,8 +98,10 @@ def _header_faults(store: Store) -> Iterator[str]:
         yield f"class names: got {header.class_names}, expected names that differ and are not empty"
     if facts is not None and facts.class_names and facts.class_names != header.class_names:
         yield f"class names: got {len(header.class_names)}, expected the {len(facts.class_names)} of {facts.name}"
-    if header.skeleton not in SKELETONS:
-        yield f"skeleton: got {header.skeleton!r}, expected one of {sorted(SKELETONS)}"
+    try:
+        _ = store.skeleton
+    except ValueError as error:
+        yield str(error)
 
 
 def _first_not_finite(array: np.ndarray) -> int | None:

@@ -49,7 +49,7 @@ class Bpmt(CascadeEncoder):
     by_pair: Tensor
 
     def __init__(self, config: BpmtConfig, skeleton: Skeleton) -> None:
-        parts = {name: part.joints for name, part in skeleton.parts(config.parts).items()}
+        parts = {name: part.joints for name, part in skeleton.parts(config.parts, "model.encoder.parts").items()}
         everyone = sorted(joint for joints in parts.values() for joint in joints)
         if everyone != list(range(len(skeleton.joints))) or len(parts) < 2:
             raise ValueError(

@@ -143,7 +143,7 @@ class Iip(Encoder):
         super().__init__()
         if config.width % config.heads:
             raise ValueError(f"encoder.heads: got {config.heads}, expected a divisor of the width {config.width}")
-        parts = {name: part.joints for name, part in skeleton.parts(config.parts).items()}
+        parts = {name: part.joints for name, part in skeleton.parts(config.parts, "model.encoder.parts").items()}
         if not parts:
             raise ValueError(f"encoder.parts: got {config.parts!r}, expected a scheme with parts")
         self.slots = tuple(parts)

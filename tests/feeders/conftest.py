@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from feeders.batch import SkeletonBatch
+from feeders.skeleton import Skeleton
 from feeders.store import Recording, Store, StoreWriter
 
 
@@ -19,6 +20,16 @@ def write_store(tmp_path: Path) -> Callable[..., Store]:
         return Store(tmp_path / name)
 
     return write
+
+
+@pytest.fixture
+def upper() -> Skeleton:
+    """A skeleton that no file of ours knows, without legs, with a part scheme of its own."""
+    tree = {"pelvis": "pelvis", "neck": "pelvis", "head": "neck"}
+    for side in ("left", "right"):
+        tree |= {f"{side}_shoulder": "neck", f"{side}_elbow": f"{side}_shoulder", f"{side}_wrist": f"{side}_elbow"}
+    sides = {side: ((f"{side}_elbow", f"{side}_wrist"), (f"{side}_arms",)) for side in ("left", "right")}
+    return Skeleton.from_tree("UPPER9", tree, 3, schemes={"forearms": sides})
 
 
 @pytest.fixture

@@ -268,7 +268,7 @@ def test_a_stores_walks_know_their_cameras_conditions_and_people(tmp_path: Path)
     joints = Track(np.arange(4), np.zeros((4, 17, 2), np.float32))
     people = ("00001train", "00001", "probe")
     with StoreWriter(
-        tmp_path / "s", dataset="grew", skeleton="coco17", joints=17, coordinates=2, class_names=people
+        tmp_path / "s", dataset="grew", skeleton="COCO17", joints=17, coordinates=2, class_names=people
     ) as w:
         for n, (label, side) in enumerate([(0, grew.TRAIN), (1, grew.GALLERY), (2, grew.PROBE)]):
             w.add(Recording(f"walk{n}", label, 4, (joints,), camera=n, setup=side, replication=7 + n))

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from feeders.demo import demo_data
 from feeders.loading import ActionDataConfig, build_loaders
 from feeders.ntu import CLASS_NAMES, NTU60, NTU120
 from feeders.prepare import prepare
+from feeders.skeleton import COCO17, Skeleton, skeleton_named
+from feeders.store import Recording, StoreWriter, Track
 from feeders.synthetic import SyntheticConfig
 from feeders.transforms import AugmentConfig
 from feeders.ucla import ACTIONS
@@ -281,3 +284,84 @@ def test_a_zero_shot_split_keeps_its_classes_for_the_test(tmp_path: Path, monkey
         ValueError, match=r"data\.zero_shot: got no test clips of the classes that demo_12_4 keeps unseen"
     ):
         build_loaders(data, 4, 4, 0, ["test"])
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ActionDataConfig]:
+    """A config with a store of its own: four people, one clip each, of a skeleton."""
+    monkeypatch.setenv("PARTCLIP_DATA", str(tmp_path))
+
+    def write(skeleton: Skeleton, units: str = "metres", **config: object) -> ActionDataConfig:
+        shape, draw = (6, len(skeleton.joints), skeleton.coordinates), np.random.default_rng(0)
+        facts = {"dataset": "mine", "skeleton": skeleton, "class_names": ("a", "b"), "units": units}
+        with StoreWriter(tmp_path / "mine", **facts) as writer:
+            for subject in range(4):
+                track = Track(np.arange(6), draw.normal(size=shape))
+                writer.add(Recording(f"clip{subject}", subject % 2, 6, (track,), subject=subject, width=64, height=48))
+        return ActionDataConfig(**{"dataset": "store", "root": "mine", "test_on": {"subject": (3,)}} | config)
+
+    return write
+
+
+@pytest.mark.parametrize("modality", ["joint", "bone", "bone_motion"])
+def test_a_skeleton_that_nobody_knows_is_read_moved_and_carried_on(
+    own: Callable[..., ActionDataConfig], upper: Skeleton, modality: str
+) -> None:
+    disturbed = AugmentConfig(**AUGMENT.model_dump() | {"part_mask": 0.5, "part_scheme": "forearms", "bones": 0.1})
+    loaders = build_loaders(own(upper, modality=modality, augment=disturbed, workers=1), 3, 2, 0)
+    (batch,) = loaders.train.epoch(1)
+    assert batch.pose.shape == (3, 3, 64, 9, 1)
+    assert batch.pose.isfinite().all()
+    assert skeleton_named(loaders.skeleton) == upper
+
+
+def test_pixels_as_they_are_are_warned_of_and_only_these(
+    own: Callable[..., ActionDataConfig], caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = own(COCO17, units="pixels")
+    build_loaders(plain, 3, 2, 0)
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert all(word in said for word in ("data.normalise: got none", "pixels", "image", "body"))
+    caplog.clear()
+    for way in ("image", "body", "min_max"):
+        build_loaders(plain.model_copy(update={"normalise": way}), 3, 2, 0)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"test_on": {"setup": (0,)}},
+            r"data\.test_on: got setup \[0\], expected another field: .* says the setup of no clip",
+        ),
+        ({"test_on": {"subject": (3, 7)}}, r"data\.test_on: got subject \[7\], expected some of \[0, 1, 2, 3\]"),
+        (
+            {"test_on": {"subject": (0, 1, 2, 3)}, "validation_subjects": (2,)},
+            r"data\.test_on: got no train clips in .*mine, expected some to learn from",
+        ),
+        ({"validation_subjects": (0, 1, 2)}, r"data\.validation_subjects: got no train clips"),
+        (
+            {"validation_subjects": (3,)},
+            r"data\.validation_subjects: got \[3\], expected subjects of the training side",
+        ),
+    ],
+)
+def test_a_split_of_ones_own_that_cannot_be_says_what_is_wrong_with_it(
+    own: Callable[..., ActionDataConfig], upper: Skeleton, change: dict, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        build_loaders(own(upper, **change), 3, 2, 0)
+
+
+def test_testing_on_everybody_needs_nobody_to_learn_from(own: Callable[..., ActionDataConfig], upper: Skeleton) -> None:
+    everyone = own(upper, test_on={"subject": (0, 1, 2, 3)}, validation_subjects=(2,))
+    assert list(build_loaders(everyone, 3, 2, 0, want=("test",)).evaluation) == ["test"]
+
+
+def test_a_store_of_ones_own_that_is_nowhere_says_who_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTCLIP_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"data\.root: got .*nowhere, expected a store; .*StoreWriter"):
+        build_loaders(ActionDataConfig(dataset="store", root="nowhere", test_on={"subject": (1,)}), 3, 2, 0)

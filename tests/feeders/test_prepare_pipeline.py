@@ -23,7 +23,7 @@ from feeders.prepare.__main__ import main
 from feeders.prepare.check import find_faults, served_protocols
 from feeders.prepare.raw_files import find_files
 from feeders.prepare.source import RawSource, Reading
-from feeders.store import Store
+from feeders.store import Recording, Store, StoreWriter, Track
 from feeders.synthetic import SyntheticConfig, skeleton_text
 from torchlight.digest import file_sha256
 
@@ -400,6 +400,20 @@ def test_info_counts_what_is_there(store: Store, capsys: pytest.CaptureFixture[s
     ):
         assert line in said
     assert f"{store.index.frames.sum()} " in said
+
+
+def test_info_and_validate_count_clips_that_show_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here, zeros = np.ones((2, 25, 3)), np.zeros((2, 25, 3))
+    seen, unseen = np.ones((2, 25)), np.zeros((2, 25))
+    clips = {"a": [(here, seen)], "b": [(zeros, unseen)], "c": [(zeros, unseen), (here, seen)], "d": [(zeros, seen)]}
+    with StoreWriter(tmp_path / "s", dataset="mine", skeleton="NTU25", class_names=("x",)) as writer:
+        for name, bodies in clips.items():
+            writer.add(Recording(name, 0, 2, tuple(Track(np.arange(2), *body) for body in bodies)))
+    for command in ("info", "validate"):
+        assert main([command, str(tmp_path / "s")]) == 0
+        said = capsys.readouterr().out
+        assert "1 clips in which no joint is ever seen, as b\n" in said
+        assert "2 clips of which every position is zero, as b, d\n" in said
 
 
 def rewritten(store: Store, **columns: np.ndarray) -> Store:

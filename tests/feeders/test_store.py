@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feeders.skeleton import NTU25, Skeleton
 from feeders.store import Recording, Store, StoreWriter, Track, encode
 
 
@@ -102,8 +103,9 @@ def test_a_store_travels_to_another_process_closed(write_store) -> None:
         ({"sample_id": "a"}, "twice"),
         ({"frames": 0}, "empty clip"),
         ({"bodies": ()}, "empty clip"),
+        ({"bodies": Track(np.arange(2), np.zeros((2, 25, 3)))}, "b: got bodies of Track, expected a tuple of Track"),
         ({"bodies": (Track(np.arange(2), np.zeros((2, 20, 3))),)}, "shape"),
-        ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), np.nan)),)}, "NaN"),
+        ({"bodies": (Track(np.arange(2), np.full((2, 25, 3), np.nan)),)}, "NaN.*joint_weight 0"),
         ({"bodies": (Track(np.array([1, 0]), np.zeros((2, 25, 3))),)}, "rising"),
         ({"bodies": (Track(np.array([0, 7]), np.zeros((2, 25, 3))),)}, "rising"),
         ({"label": -1}, "label -1, expected 0 to 1"),
@@ -229,6 +231,44 @@ def test_a_writer_refuses_what_no_reader_would_take(tmp_path: Path) -> None:
     for change in ({"class_names": ("a", 2)}, {"class_names": ("a",), "frame_rate": float("inf")}):
         with pytest.raises(ValueError, match=f"store: got {[*change][-1]} "):
             StoreWriter(tmp_path / "s", **facts, **change)
+    for wrong, says in ((("wave", "clap", "wave"), r"\['wave'\] twice"), ("ab", "'ab', expected a tuple of names")):
+        with pytest.raises(ValueError, match=f"store: got class_names.*{says}"):
+            StoreWriter(tmp_path / "s", **facts, class_names=wrong)
+    with pytest.raises(ValueError, match=r"skeleton: got 'UPPER9', expected one of .* or your own.*docs/own_data\.md"):
+        StoreWriter(tmp_path / "s", dataset="mine", skeleton="UPPER9", class_names=("a",))
+    with pytest.raises(ValueError, match="another skeleton than ours by the name NTU25"):
+        StoreWriter(tmp_path / "s", dataset="mine", skeleton=replace(NTU25, origin=((0,),)), class_names=("a",))
+
+
+def test_a_writer_that_is_not_open_says_so(tmp_path: Path) -> None:
+    writer = StoreWriter(str(tmp_path / "s"), dataset="mine", skeleton="NTU25", class_names=("a", "b"))
+    with pytest.raises(ValueError, match="which is not open, expected it within `with`"):
+        writer.add(clip("a", [[1, 1]]))
+    with writer:
+        writer.add(clip("a", [[1, 1]]))
+    with pytest.raises(ValueError, match="which is not open"):
+        writer.add(clip("b", [[1, 1]]))
+    assert len(Store(tmp_path / "s")) == 1
+
+
+def test_a_store_carries_a_skeleton_that_nobody_else_knows(tmp_path: Path, upper: Skeleton) -> None:
+    with StoreWriter(tmp_path / "s", dataset="mine", skeleton=upper, class_names=("a",)) as writer:
+        writer.add(Recording("one", 0, 1, (Track(np.arange(1), np.zeros((1, 9, 3))),)))
+        with pytest.raises(ValueError, match=r"got joints of shape \(1, 25, 3\), expected \(frames, 9, 3\)"):
+            writer.add(clip("b", [[1]]))
+    store, path = Store(tmp_path / "s"), tmp_path / "s/header.json"
+    assert store.skeleton == upper
+    assert store.header.skeleton_name == "UPPER9"
+    header = json.loads(path.read_text())
+    assert header["skeleton"]["joints"] == list(upper.joints)
+    path.write_text(json.dumps(header | {"skeleton": dict(reversed(header["skeleton"].items()))}))
+    assert Store(tmp_path / "s").header.skeleton == upper.written
+    path.write_text(json.dumps(header | {"skeleton": header["skeleton"] | {"parents": [77] * 9}}))
+    with pytest.raises(ValueError, match=r"header\.json: got skeleton that is none .*do not fit 9 joints"):
+        len(Store(tmp_path / "s"))
+    path.write_text(json.dumps(header | {"skeleton": "UPPER9"}))
+    with pytest.raises(ValueError, match=r"header\.json: skeleton: got 'UPPER9', expected one of"):
+        _ = Store(tmp_path / "s").skeleton
 
 
 def test_a_store_of_the_first_format_opens_without_image_sizes(write_store) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from feeders.batch import SkeletonBatch
 from feeders.draws import normal, permutation, uniform
-from feeders.skeleton import NTU25
+from feeders.skeleton import NTU25, Skeleton
 from feeders.transforms import (
     AugmentConfig,
     Moves,
@@ -220,6 +220,13 @@ def test_a_masked_part_is_exactly_one_part(batch: SkeletonBatch) -> None:
 def test_a_scheme_without_parts_masks_none(batch: SkeletonBatch, seeds: np.ndarray) -> None:
     with pytest.raises(ValueError, match="part_scheme: got 'whole', expected a scheme with parts"):
         augment(batch, AugmentConfig(part_mask=0.5, part_scheme="whole"), NTU25, seeds)
+    with pytest.raises(ValueError, match=r"data\.augment\.part_scheme: got 'halves', expected one of"):
+        augment(batch, AugmentConfig(part_mask=0.5, part_scheme="halves"), NTU25, seeds)
+
+
+def test_a_skeleton_without_hips_has_nothing_to_align_by(batch: SkeletonBatch, upper: Skeleton) -> None:
+    with pytest.raises(ValueError, match=r"data\.align: got 'clip' for UPPER9, expected none: it has no hips"):
+        align(batch, upper, "clip")
 
 
 def test_masks_and_mirrors_come_as_often_as_asked() -> None:

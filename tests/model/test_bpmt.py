@@ -232,3 +232,8 @@ def test_a_part_that_is_hidden_meets_no_text() -> None:
 def test_parts_that_overlap_or_are_none_are_refused(scheme: str) -> None:
     with pytest.raises(ValueError, match=f"encoder.parts: got '{scheme}', expected a scheme that gives each joint"):
         bpmt(parts=scheme)
+
+
+def test_a_scheme_that_is_not_there_is_refused_by_its_own_key() -> None:
+    with pytest.raises(ValueError, match=r"model\.encoder\.parts: got 'halves', expected one of \['five_parts'"):
+        bpmt(parts="halves")

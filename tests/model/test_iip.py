@@ -177,5 +177,7 @@ def test_a_part_that_is_masked_meets_no_text() -> None:
 def test_a_scheme_without_parts_and_heads_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ValueError, match="encoder.parts: got 'whole'"):
         iip(parts="whole")
+    with pytest.raises(ValueError, match=r"model\.encoder\.parts: got 'halves', expected one of \['five_parts'"):
+        iip(parts="halves")
     with pytest.raises(ValueError, match="encoder.heads: got 3, expected a divisor of the width 16"):
         iip(heads=3)

@@ -115,3 +115,20 @@ def test_a_head_of_two_layers_is_a_choice_and_the_plain_one_stays_as_it_was(monk
     networks["mlp"](clips()).logits.sum().backward()
     assert [tuple(p.shape) for p in networks["mlp"].classifier.parameters()] == [(16, 16), (16,), (3, 16), (3,)]
     assert all(p.grad is not None for p in networks["mlp"].parameters())
+
+
+@pytest.mark.parametrize("scheme", ["torso_arms_legs", "five_parts", "head_arms_hip_legs", "forearms"])
+def test_a_skeleton_without_legs_has_the_parts_that_it_has(scheme: str) -> None:
+    joints = ("pelvis", *(f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "head")))
+    own = {side: ((f"{side}_elbow",), (f"{side}_arms",)) for side in ("left", "right")}
+    upper = Skeleton.from_tree("UPPER", dict.fromkeys(joints, "pelvis"), 3, schemes={"forearms": own})
+    network = PartClip(
+        PartClipConfig(encoder=CtrGcnConfig(width=8), parts=scheme, heads=4), upper, classes=3, bodies=2, text_width=12
+    )
+    batch = _batch()
+    seven = replace(batch, pose=batch.pose[:, :, :, :7], joint_weight=batch.joint_weight[:, :, :7])
+    output = network(seven)
+    assert output.text is not None
+    assert network.slot_names == ("whole", *upper.parts(scheme))
+    assert output.text.embedding.isfinite().all()
+    assert output.text.present.all()
