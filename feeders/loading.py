@@ -146,13 +146,8 @@ def build_loaders(
         FileNotFoundError: no recordings; ValueError: a wanted split has no clips, or the config does not fit the data.
     """
     facts = data_set(data)
-    protocol = facts.protocol(data.split)
-    store = open_store(facts, data.root, data.synthetic)
-    held_out = data.validation_subjects
-    if held_out is None:
-        held_out = usual_validation(store.index, protocol, facts)
+    store, splits = _split(data, facts)
     unseen = facts.unseen_classes(data.zero_shot)
-    splits = split_index(store.index, protocol, held_out, unseen)
     title = announce(facts, data.split, splits)
     wanted = wanted_splits(splits, want, "data.test_on" if data.test_on else "data.split", store.folder)
     _warn_of_what_harms(data, store, splits)
@@ -173,11 +168,23 @@ def build_loaders(
         skeleton=facts.skeleton.written,
         modality=data.modality,
         extra={
-            "zero_shot": data.zero_shot,
-            "validation_subjects": list(held_out),
             "clips": {name: len(samples) for name, samples in splits.items()},
         },
     )
+
+
+def learned_clips(data: ActionDataConfig) -> frozenset[bytes]:
+    """The digests of the clips that a run learns from; errors as of `build_loaders`."""
+    store, splits = _split(data, data_set(data))
+    return frozenset(store.index.digest[splits["train"]].tolist())
+
+
+def _split(data: ActionDataConfig, facts: DataSet) -> tuple[Store, Mapping[str, np.ndarray]]:
+    protocol, store = facts.protocol(data.split), open_store(facts, data.root, data.synthetic)
+    held_out = data.validation_subjects
+    if held_out is None:
+        held_out = usual_validation(store.index, protocol, facts)
+    return store, split_index(store.index, protocol, held_out, facts.unseen_classes(data.zero_shot))
 
 
 def _demand_unseen(data: ActionDataConfig, store: Store, test: np.ndarray, unseen: Collection[int]) -> None:
@@ -299,6 +306,12 @@ class ClipLoader(BatchLoader):
             )
         own = share if is_training else len(range(self._rank, len(samples), self._world))
         self._batches = max(own // batch_size, 1) if is_training else -(-own // batch_size)
+
+    @property
+    def digests(self) -> list[bytes]:
+        """What tells the content of the split's clips, of all processes, from any other's."""
+        digests: list[bytes] = self._pipeline.store.index.digest[self._samples].tolist()
+        return digests
 
     @property
     def _epoch_samples(self) -> int:

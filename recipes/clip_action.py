@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from feeders.loading import ActionDataConfig, build_loaders, data_set
+from feeders.loading import ActionDataConfig, ClipLoader, build_loaders, data_set, learned_clips
 from feeders.skeleton import Skeleton, skeleton_named
 from model.encoders.cascade import CascadeConfig
 from model.init_from import load_encoder
@@ -20,6 +20,7 @@ from model.text_tower import TextConfig
 from torchlight.arrays import some
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig, plain_config
+from torchlight.distributed import is_main
 from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
 from torchlight.metrics.zero_shot import ZeroShotMetrics
@@ -28,6 +29,8 @@ from torchlight.task import Loaders, Metric, Prediction
 
 logger = logging.getLogger(__name__)
 
+# What says which clips are learned from.
+_SPLIT_KEYS = ("dataset", "root", "test_on", "split", "validation_subjects", "zero_shot", "synthetic")
 _SPLITS_OF_PHASE = {"train": ("train", "val"), "validate": ("val",), "test": ("val", "test"), "zeroshot": ("test",)}
 
 
@@ -196,6 +199,25 @@ def _refuse_other_texts(run: ClipRun, checkpoint: Checkpoint) -> None:
         )
 
 
+def _warn_of_learned_clips(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint) -> None:
+    """Clips that were learned from are no test, and another split of the same data may hold them."""
+    then, now = checkpoint.config.get("data", {}), plain_config(run.data)
+    if not is_main() or all(then.get(key) == now[key] for key in _SPLIT_KEYS):
+        return
+    try:
+        learned = learned_clips(ActionDataConfig.model_validate(then))
+    except (ValueError, OSError) as error:
+        logger.warning("what the weights have learned from is not at hand, so this may be of it: %s", error)
+        return
+    for split, loader in loaders.evaluation.items():
+        assert isinstance(loader, ClipLoader)
+        if known := sum(digest in learned for digest in loader.digests):
+            logger.warning(
+                "no test: %d of the %d clips of split %s were learned from, or are copies of such",
+                *(known, len(loader.digests), split),
+            )
+
+
 def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     if checkpoint is not None and checkpoint.class_names == loaders.class_names:
@@ -203,6 +225,7 @@ def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         _refuse_other_texts(run, checkpoint)
     if checkpoint is not None and "train" not in run.phases:
         _refuse_another_choice(run, checkpoint)
+        _warn_of_learned_clips(run, loaders, checkpoint)
     skeleton = skeleton_named(loaders.skeleton)
     task = _built(run, loaders.class_names, skeleton, None if checkpoint is None else checkpoint.weights)
     if checkpoint is None and run.init_from is not None:

@@ -154,6 +154,18 @@ def test_bad_input_is_one_clear_line(cache: Path, tmp_path: Path, words: tuple[s
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+def test_clips_that_were_learned_from_are_no_test(cache: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(runs["joint"], folder)
+    words = ("main_clip_ntu.py", "--work-dir", folder, "--phase", "validate", "--device", "cpu")
+    done = call(cache, *words)
+    assert done.returncode == 0, done.stderr
+    assert "learned from" not in done.stderr
+    done = call(cache, *words, "data.validation_subjects=[4]")
+    assert done.returncode == 0, done.stderr
+    assert "no test: 32 of the 32 clips of split val were learned from" in done.stderr
+
+
 def test_texts_that_the_weights_have_not_learned_with_are_refused(cache: Path, runs: dict[str, Path]) -> None:
     words = ("--work-dir", runs["joint"], "--phase", "test", "--device", "cpu", "text.prompts=penn")
     done = call(cache, "main_clip_ntu.py", *words)
