@@ -15,6 +15,7 @@ from model.encoders.ctrgcn import CtrGcnConfig
 from model.gait_net import GaitNetConfig
 from model.tasks.gait_retrieval import GaitRetrievalTask
 from recipes.gait_asked import asked
+from recipes.gait_gallery import _told
 from recipes.gait_retrieval import (
     EnrolConfig,
     GaitRun,
@@ -182,6 +183,11 @@ def test_where_views_are_not_held_apart_nothing_is_added_to_a_test(tmp_path: Pat
     loaders = gait_loaders(run, ("test",))
     table = asked(loaders, "test").table
     assert gait_report(run, embeddings_of(table.sample_id, [0] * len(table)), loaders) == ""
+
+
+def test_distances_keep_their_digits_however_near_people_are() -> None:
+    told = _told(Threshold(0.000012345, false_alarms=0.05, detected=0.5, probes=20, people=10, walks=1))
+    assert told.startswith("beyond 1.234e-05 nobody is known: ")
 
 
 def test_people_whom_a_run_before_has_met_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
