@@ -16,7 +16,8 @@ from feeders.gait.loading import EvaluationWalks, GaitPipeline
 from feeders.gait.walk_files import depths, store_of_files
 from feeders.locate import own_store
 from feeders.skeleton import skeleton_named
-from recipes.gait_retrieval import GaitRun, asked
+from recipes.gait_asked import asked
+from recipes.gait_retrieval import THRESHOLDS, GaitRun
 from torchlight.arrays import some
 from torchlight.atomic import write_atomically
 from torchlight.config import config_differences, plain_config
@@ -44,21 +45,16 @@ def enrol(trained: Trained[GaitRun]) -> None:
     if not is_main():
         return barrier()
     if run.enrol.person is not None:
-        if not run.enrol.walks:
-            raise ValueError(
-                "enrol.person: got it without walks, expected files of that person: --phase enrol FILE ..."
-            )
         names = [run.enrol.person] * len(names)
         ids = tuple(f"{run.enrol.person}/{walk}" for walk in prediction.sample_ids)
         prediction = replace(prediction, sample_ids=ids)
     if _UNKNOWN in names:
         raise ValueError(f"enrol: got a person called {_UNKNOWN}, expected another name, as strangers are called so")
     strangers = () if run.enrol.walks else run.enrol.leave_out
-    if unknown := sorted(set(strangers) - set(names)):
-        raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {', '.join(sorted(set(names)))}")
     rows = [row for row in np.flatnonzero(is_gallery) if names[row] not in strangers]
     path = trained.run_dir.gallery
     former = _gallery_in_use(trained, path) if run.enrol.add else None
+    said = {name: fact for name, fact in trained.checkpoint.extra.items() if name != THRESHOLDS}
     new = Gallery(
         names=tuple(names[row] for row in rows),
         sample_id=tuple(prediction.sample_ids[row] for row in rows),
@@ -67,7 +63,7 @@ def enrol(trained: Trained[GaitRun]) -> None:
         distance=run.retrieval.distance,
         checkpoint_sha=trained.sha,
         config=plain_config(run),
-        facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **trained.checkpoint.extra},
+        facts={"dataset": trained.loaders.dataset, "modality": trained.loaders.modality, **said},
     )
     gallery = new if former is None else former.joined(new)
     gallery = replace(gallery, threshold=_threshold(trained, max(Counter(gallery.names).values())))
@@ -106,7 +102,7 @@ def identify(trained: Trained[GaitRun]) -> None:
     write_atomically(kept, "".join(json.dumps(line) + "\n" for line in lines).encode())
     width, wide = max(map(len, walks)), max(map(len, answers))
     for walk, answer, matches in each[:_SHOWN]:
-        found = ", ".join(f"{match.name} {match.distance:.4f}" for match in matches)
+        found = ", ".join(f"{match.name} {match.distance:.4g}" for match in matches)
         _say(f"{walk:<{width}}  {answer:<{wide}}  nearest: {found or 'nobody with a part in common'}")
     if len(walks) > _SHOWN:
         _say(f"... all of them in {kept}")
@@ -158,11 +154,10 @@ def _threshold(trained: Trained[GaitRun], walks: int) -> Threshold | None:
 
     None too where embeddings or distances are not those that it was fixed for.
     """
-    fixed = [row for row in trained.task.state_dict()["calibrated"].tolist() if not np.isnan(row[0])]
+    fixed = trained.checkpoint.extra.get(THRESHOLDS)
     if not fixed or _otherwise(trained.config, trained.checkpoint.config):
         return None
-    distance, false_alarms, detected, *counts = fixed[min(walks, len(fixed)) - 1]
-    return Threshold(distance, false_alarms, detected, *map(int, counts))
+    return Threshold(**fixed[min(walks, len(fixed)) - 1])
 
 
 def _otherwise(run: GaitRun, saved: Mapping[str, Any]) -> str:
@@ -182,7 +177,7 @@ def _told(threshold: Threshold | None) -> str:
             "nobody is called a stranger, as no threshold was fixed: train with validation people, and enrol as trained"
         )
     return (
-        f"beyond {threshold.distance:.4f} nobody is known: with {threshold.walks} of the walks of each of "
+        f"beyond {threshold.distance:.4g} nobody is known: with {threshold.walks} of the walks of each of "
         f"{threshold.people} validation people enrolled this found {100 * threshold.detected:.1f} % of their other "
         f"{threshold.probes}, and took {100 * threshold.false_alarms:.1f} % of these for somebody else when their own "
         "person was not enrolled, chosen on these very walks"

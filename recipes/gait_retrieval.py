@@ -1,41 +1,38 @@
-"""What makes a gait run: its walks, the network that embeds walkers' body parts, and how well it finds people."""
+"""What makes a gait run: its walks, the network that embeds walkers' body parts, and what is kept of a test."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import Field
 
-from feeders.gait.loading import EvaluationWalks, GaitDataConfig, build_gait_loaders, gait_data_set
-from feeders.gait.protocols import GREW_ANSWERS, enrolled_each, grew_official, grew_submission, protocols_of, walks_of
+from feeders.gait.loading import GaitDataConfig, build_gait_loaders, gait_data_set
+from feeders.gait.protocols import GREW_ANSWERS, grew_official, grew_submission
 from feeders.skeleton import Skeleton, skeleton_named
 from model.gait_net import GaitNetConfig
 from model.init_from import load_encoder
 from model.metric_losses import GaitLossConfig
-from model.tasks.gait_retrieval import CALIBRATED, Calibration, GaitRetrievalTask
+from model.tasks.gait_retrieval import Calibration, GaitRetrievalTask
+from recipes.gait_asked import RetrievalConfig, asked, cross_view_tables, metrics_of, thresholds_on
 from recipes.reconstruction import PretrainConfig
-from torchlight.arrays import matching_order
+from torchlight.arrays import some
 from torchlight.atomic import write_atomically
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig, StrictConfig
-from torchlight.embeddings import EmbeddingFile, write_embeddings
+from torchlight.embeddings import write_embeddings
 from torchlight.evaluation import Evaluation
-from torchlight.gallery import Index, threshold_of
-from torchlight.metrics.distance import DistanceName
-from torchlight.metrics.protocol import Agreeing, RetrievalProtocol, SampleTable
+from torchlight.gallery import Index
 from torchlight.metrics.ranking import Pairing, nearest
-from torchlight.metrics.reranking import MOST_SAMPLES, KReciprocal
-from torchlight.metrics.retrieval import RetrievalMetrics
-from torchlight.metrics.verification import verify
 from torchlight.outcome import Origin
 from torchlight.run_dir import RunDir
 from torchlight.task import Loaders, Metric, Prediction
 
 logger = logging.getLogger(__name__)
 
+THRESHOLDS = "thresholds"
+"""Under which a checkpoint keeps those of one walk of each person enrolled, of two, and so on."""
 _SPLITS_OF_PHASE = {
     "train": ("train", "val"),
     "validate": ("val",),
@@ -43,21 +40,6 @@ _SPLITS_OF_PHASE = {
     "enrol": ("test",),
     "identify": ("test",),
 }
-
-
-class RetrievalConfig(StrictConfig):
-    """The ``retrieval`` section: how walkers are compared.
-
-    Args:
-        distance: see `torchlight.metrics.distance`. Triplets are trained under the same kind, slot by slot, and window
-            by window where ``model.window`` makes a walk the mean of several.
-        false_alarms: share of strangers that identification may take for somebody, on validation people.
-        reranking: also report k-reciprocal re-ranked numbers, labelled as such.
-    """
-
-    distance: DistanceName = "parts/cosine"
-    false_alarms: float = Field(default=0.05, ge=0, lt=1)
-    reranking: bool = False
 
 
 class EnrolConfig(StrictConfig):
@@ -129,48 +111,6 @@ class GaitRun(WalksRun):
     pretrain: PretrainConfig | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """The samples of a split and what is asked of them.
-
-    Args:
-        unanswerable: protocols beside the first in which no probe has a match, and which are therefore not asked.
-    """
-
-    table: SampleTable
-    protocols: tuple[RetrievalProtocol, ...]
-    unanswerable: tuple[str, ...] = ()
-
-    def order(self, prediction: Prediction) -> np.ndarray:
-        """Where the table's samples are found in a prediction."""
-        return matching_order(prediction.sample_ids, "prediction", self.table.sample_id, "the data set")
-
-    def embeddings(self, prediction: Prediction, distance: DistanceName, **facts: str) -> EmbeddingFile:
-        """A prediction in the order of the table; facts are those of `EmbeddingFile`."""
-        order = self.order(prediction)
-        return EmbeddingFile(
-            table=self.table,
-            embedding=prediction.outputs["embedding"].numpy()[order],
-            part_present=prediction.outputs["present"].numpy()[order],
-            protocols=self.protocols,
-            distance=distance,
-            **facts,
-        )
-
-
-@dataclass(frozen=True)
-class SplitMetrics:
-    """The metrics of whatever split a prediction is of, told by its samples."""
-
-    of_split: Mapping[str, RetrievalMetrics]
-
-    def __call__(self, prediction: Prediction) -> Mapping[str, float]:
-        """Metric name -> percent."""
-        first = prediction.sample_ids[0]
-        metrics = next(each for each in self.of_split.values() if first in each.table.sample_id)
-        return metrics(prediction)
-
-
 def walk_loaders(run: WalksRun, splits: Collection[str]) -> Loaders:
     """The walks of some splits; of none, what is known of the data without having them."""
     if run.train.batch_size % run.walks_each:
@@ -191,36 +131,33 @@ def gait_loaders(run: GaitRun, phases: Sequence[str]) -> Loaders:
     """The walks that some phases need; a phase that is given files needs none."""
     files = {"enrol": run.enrol.walks, "identify": run.identify.walks}
     splits = {split for phase in phases if not files.get(phase) for split in _SPLITS_OF_PHASE[phase]}
-    if "train" not in phases:
-        return walk_loaders(run, splits)
+    if "train" in phases:
+        _refuse_one_person(run)
+        splits |= set(run.train.evaluated_splits)
+    loaders = walk_loaders(run, splits)
+    if "train" in phases:
+        for split in loaders.evaluation:
+            asked(loaders, split).refuse_unanswerable(split)
+    if "enrol" in phases and not run.enrol.walks:
+        _refuse_others(run.enrol, asked(loaders, "test").people)
+    return loaders
+
+
+def _refuse_one_person(run: GaitRun) -> None:
     if run.loss.metric_weight and run.train.batch_size == run.walks_each:
         raise ValueError(
             f"train.batch_size: got {run.train.batch_size} with walks_each={run.walks_each}, one person a batch, "
             "expected two or more, as a metric loss tells people apart; raise train.batch_size or lower walks_each, or "
             "set loss.metric_weight=0"
         )
-    loaders = walk_loaders(run, splits | set(run.train.evaluated_splits))
-    for split in loaders.evaluation:
-        _refuse_unanswerable(asked(loaders, split), split)
-    return loaders
 
 
-def _refuse_unanswerable(walks: Asked, split: str) -> None:
-    """A ValueError before hours of training, where the walks to choose on cannot be ranked after them."""
-    protocol = walks.protocols[0]
-    people, matches = len(np.unique(walks.table.identity)), _matches(walks.table, protocol)
-    if people < 2 or not matches:
-        raise ValueError(
-            f"data: got {people} people in split {split} and {matches} pairs of walks of one of them under "
-            f"protocol {protocol.name}, expected two people and a pair; hold other people out, or nobody"
-        )
-
-
-def _matches(table: SampleTable, protocol: RetrievalProtocol) -> int:
-    """How many pairs of a protocol are of one person."""
-    probe, gallery = protocol.probes, protocol.gallery
-    row, item = Agreeing(table, ("identity",), probe, gallery).pairs(0, len(probe))
-    return int((~protocol.is_excluded(table, probe[row], gallery[item])).sum())
+def _refuse_others(enrol: EnrolConfig, people: Sequence[str]) -> None:
+    """A ValueError before hours of training, where the test split's people are not to be enrolled as is said."""
+    if enrol.person is not None:
+        raise ValueError("enrol.person: got it without walks, expected files of that person: --phase enrol FILE ...")
+    if unknown := sorted(set(enrol.leave_out) - set(people)):
+        raise ValueError(f"enrol.leave_out: got {unknown[0]!r}, expected some of {some(people, 10)}")
 
 
 def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:
@@ -230,6 +167,11 @@ def seen_skeleton(data: GaitDataConfig, skeleton: Skeleton) -> Skeleton:
 
 def gait_task(run: GaitRun, loaders: Loaders, checkpoint: Checkpoint | None) -> GaitRetrievalTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
+    if checkpoint is not None and "calibrated" in checkpoint.weights:
+        raise ValueError(
+            "weights: got a checkpoint that keeps thresholds among them, as former versions did, expected them beside; "
+            "train again, or begin with its encoder (init_from=FILE)"
+        )
     skeleton = skeleton_named(loaders.skeleton)
     task = GaitRetrievalTask.build(
         model=run.model,
@@ -271,69 +213,32 @@ def _data_set(title: str) -> str:
 
 def _warn_of_familiar_people(loaders: Loaders, split: str, met: Collection[str]) -> None:
     """Finding people who were learned from is another, easier task than finding strangers."""
-    table, dataset = asked(loaders, split).table, _data_set(loaders.dataset)
-    people = {table.value_name("identity", int(code)) for code in np.unique(table.identity)}
-    if familiar := sorted(person for person in people if f"{dataset}/{person}" in met):
+    people, dataset = asked(loaders, split).people, _data_set(loaders.dataset)
+    if familiar := [person for person in people if f"{dataset}/{person}" in met]:
         logger.warning(
             "a closed set: %d of the %d people of split %s were learned from, such as %s",
             *(len(familiar), len(people), split, familiar[0]),
         )
 
 
-def asked(loaders: Loaders, split: str) -> Asked:
-    """What is asked of a split."""
-    loader = loaders.evaluation[split]
-    assert isinstance(loader, EvaluationWalks)
-    store = loader.pipeline.store
-    walks = walks_of(store, loader.samples)
-    first, *others = protocols_of(store.header.dataset, walks)
-    matched = {protocol.name: _matches(walks, protocol) > 0 for protocol in others}
-    kept = (first, *(protocol for protocol in others if matched[protocol.name]))
-    return Asked(walks, kept, tuple(name for name, is_matched in matched.items() if not is_matched))
-
-
 def _calibration(run: GaitRun, loaders: Loaders) -> Calibration:
-    def thresholds(validation: Prediction) -> list[tuple[float, ...]]:
-        """For one walk of each person enrolled, for two, and so on, while half of the people have one left to ask."""
-        if run.data.views.held_out:
-            # Other views of people who were learned from tell nothing of strangers.
-            return []
-        walks = asked(loaders, "val")
-        table, space = walks.table, walks.embeddings(validation, run.retrieval.distance).space()
-        walks_of = np.unique(table.identity, return_counts=True)[1]
-        fixed = []
-        for count in range(1, CALIBRATED[0] + 1):
-            protocol = enrolled_each(table, count)
-            if 2 * (walks_of > count).sum() < len(walks_of) or not _matches(table, protocol):
-                break
-            verification = verify(table, protocol, Pairing.of(table, protocol), space)
-            fixed.append(astuple(threshold_of(verification, run.retrieval.false_alarms, count)))
-        return fixed
+    def fixed(validation: Prediction) -> Mapping[str, Any]:
+        # Other views of people who were learned from tell nothing of strangers.
+        is_told = not run.data.views.held_out
+        thresholds = thresholds_on(validation, asked(loaders, "val"), run.retrieval) if is_told else []
+        return {THRESHOLDS: [asdict(threshold) for threshold in thresholds]}
 
-    return thresholds
+    return fixed
 
 
 def gait_metrics(run: GaitRun, loaders: Loaders) -> Sequence[Metric]:
-    """Rank-k, mAP, mINP and EER of each split under its protocols, and re-ranked where that is asked for."""
-    ways = (None, KReciprocal()) if run.retrieval.reranking else (None,)
-    everything = {split: asked(loaders, split) for split in loaders.evaluation}
-    for split, walks in everything.items():
-        for protocol in walks.unanswerable:
-            logger.warning("%s: no probe has a match under protocol %s, which is left out", split, protocol)
-        if run.retrieval.reranking and len(walks.table) > MOST_SAMPLES:
-            raise ValueError(
-                f"retrieval.reranking: got {len(walks.table)} walks in split {split}, expected at most {MOST_SAMPLES}: "
-                "it compares them all"
-            )
-    return [
-        SplitMetrics(
-            {
-                split: RetrievalMetrics(each.table, each.protocols, run.retrieval.distance, reranking=way)
-                for split, each in everything.items()
-            }
-        )
-        for way in ways
-    ]
+    """How well the people of each split are found."""
+    return metrics_of(run.retrieval, loaders)
+
+
+def gait_report(run: GaitRun, test: Prediction, loaders: Loaders) -> str:
+    """The cross-view tables of the test split."""
+    return cross_view_tables(asked(loaders, "test"), test, run.retrieval.distance)
 
 
 def save_gait(run: GaitRun, result: Evaluation, loaders: Loaders, origin: Origin, run_dir: RunDir) -> Path:

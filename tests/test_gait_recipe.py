@@ -14,13 +14,25 @@ from feeders.prepare import prepare
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.gait_net import GaitNetConfig
 from model.tasks.gait_retrieval import GaitRetrievalTask
-from recipes.gait_retrieval import GaitRun, asked, gait_loaders, gait_metrics, gait_task, save_gait, walk_loaders
-from tests.feeders.gait_files import write_crops, write_gait3d, write_kinect
+from recipes.gait_asked import asked
+from recipes.gait_gallery import _told
+from recipes.gait_retrieval import (
+    EnrolConfig,
+    GaitRun,
+    gait_loaders,
+    gait_metrics,
+    gait_report,
+    gait_task,
+    save_gait,
+    walk_loaders,
+)
+from tests.feeders.gait_files import write_casia_rows, write_crops, write_gait3d, write_kinect
 from torchlight.checkpoint import Checkpoint, Progress, save_checkpoint
 from torchlight.config import AdamConfig, TrainConfig, plain_config
+from torchlight.gallery import Threshold
 from torchlight.outcome import Origin
 from torchlight.run_dir import RunDir
-from torchlight.task import Prediction
+from torchlight.task import Loaders, Prediction
 
 
 def run_of(data: GaitDataConfig, tmp_path: Path) -> GaitRun:
@@ -93,41 +105,109 @@ def test_a_threshold_is_fixed_on_people_nobody_learned_from_alone(tmp_path: Path
         run = run.model_copy(update={"data": run.data.model_copy(update={"views": views})})
     task = gait_task(run, loaders, None)
     task.calibrate(embeddings_of(("Person003/1", "Person003/2", "Person086/1", "Person086/2"), [2, 2, 85, 85]))
-    assert task.calibrated[0].isnan().tolist() == [is_learned] * 6
-    assert task.calibrated[1:].isnan().all(), "nobody has a walk left to ask with"
+    # For two walks enrolled there is none: nobody has a walk left to ask with.
+    fixed = task.extra_state()["thresholds"]
+    assert [threshold["walks"] for threshold in fixed] == ([] if is_learned else [1])
+    assert [Threshold(**threshold).people for threshold in fixed] == ([] if is_learned else [2])
+
+
+def kept(run: GaitRun, loaders: Loaders, task: GaitRetrievalTask, people: tuple[str, ...]) -> Checkpoint:
+    about = {"config": plain_config(run), "dataset": loaders.dataset, "skeleton": loaders.skeleton}
+    how = {"training": None, "average": None, "best": (), "seed": 0, "processes": 1, "calibrated": True}
+    return Checkpoint(
+        **about,
+        **how,
+        task=task.state_dict(),
+        progress=Progress(),
+        chosen_by="",
+        class_names=people,
+        modality="joint",
+        extra=task.extra_state(),
+    )
+
+
+def test_whom_to_leave_out_of_the_gallery_is_looked_up_before_training(tmp_path: Path) -> None:
+    run = run_of(kinect(tmp_path), tmp_path)
+    run = run.model_copy(update={"enrol": EnrolConfig(leave_out=("Person103",))})
+    with pytest.raises(ValueError, match="^enrol.leave_out: got 'Person103', expected some of Person101, Person102$"):
+        gait_loaders(run, ("train", "enrol"))
+    assert gait_loaders(run, ("train", "test")).train is not None
+    known = run.model_copy(update={"enrol": EnrolConfig(leave_out=("Person102",))})
+    assert gait_loaders(known, ("train", "enrol")).train is not None
+
+
+def test_weights_of_former_versions_are_refused_in_one_line_and_lend_their_encoder(tmp_path: Path) -> None:
+    run = run_of(kinect(tmp_path), tmp_path)
+    loaders = gait_loaders(run, ("test",))
+    task = gait_task(run, loaders, None)
+    former = kept(run, loaders, task, loaders.class_names)
+    former = replace(former, task={**former.task, "calibrated": torch.full((8, 6), torch.nan)})
+    with pytest.raises(ValueError, match="keeps thresholds among them, as former versions did.*init_from=FILE"):
+        gait_task(run, loaders, former)
+    save_checkpoint(tmp_path / "former.pt", former)
+    begun = gait_task(run.model_copy(update={"init_from": tmp_path / "former.pt"}), loaders, None)
+    lent = task.network.encoder.state_dict()
+    assert all(torch.equal(value, lent[name]) for name, value in begun.network.encoder.state_dict().items())
+
+
+def test_casia_bs_test_prints_each_view_against_each(tmp_path: Path) -> None:
+    names = [
+        f"{person:03d}-{walk}-{view:03d}"
+        for person in (75, 76)
+        for walk in ("nm-01", "nm-05", "cl-01")
+        for view in (0, 90)
+    ]
+    write_casia_rows(tmp_path / "raw/rows.csv", [(name, frame) for name in names for frame in (1, 2)])
+    prepare("casia_b", tmp_path / "raw", tmp_path / "store")
+    data = GaitDataConfig(dataset="casia_b", root=tmp_path / "store", frames=2)
+    run = run_of(data, tmp_path)
+    loaders = gait_loaders(run, ("test",))
+    walks = asked(loaders, "test")
+    prediction = embeddings_of(walks.table.sample_id, [0] * len(walks.table))
+    (metrics,) = gait_metrics(run, loaders)
+    values = metrics(prediction)
+    tables = gait_report(run, prediction, loaders).splitlines()
+    assert [line for line in tables if ":" in line or "by camera" in line] == [
+        "rank1 of casia_b, nm, by camera",
+        "rank1 of casia_b, cl, by camera",
+    ]
+    for name, table in (("nm", tables[:5]), ("cl", tables[5:])):
+        assert table[1].split() == ["probe", "0", "90", "mean"]
+        assert [line.split()[0] for line in table[2:]] == ["0", "90", "mean"]
+        assert [line.split()[1 + view] for view, line in enumerate(table[2:4])] == ["-", "-"]
+        assert float(table[4].split()[-1]) == pytest.approx(values[f"{name}/rank1"], abs=0.05)
+
+
+def test_where_views_are_not_held_apart_nothing_is_added_to_a_test(tmp_path: Path) -> None:
+    run = run_of(kinect(tmp_path), tmp_path)
+    loaders = gait_loaders(run, ("test",))
+    table = asked(loaders, "test").table
+    assert gait_report(run, embeddings_of(table.sample_id, [0] * len(table)), loaders) == ""
+
+
+def test_distances_keep_their_digits_however_near_people_are() -> None:
+    told = _told(Threshold(0.000012345, false_alarms=0.05, detected=0.5, probes=20, people=10, walks=1))
+    assert told.startswith("beyond 1.234e-05 nobody is known: ")
 
 
 def test_people_whom_a_run_before_has_met_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = run_of(kinect(tmp_path), tmp_path)
     loaders = gait_loaders(run, ("test",))
-
-    def kept(task: GaitRetrievalTask, people: tuple[str, ...]) -> Checkpoint:
-        about = {"config": plain_config(run), "dataset": loaders.dataset, "skeleton": loaders.skeleton}
-        how = {"training": None, "average": None, "best": (), "seed": 0, "processes": 1, "calibrated": True}
-        return Checkpoint(
-            **about,
-            **how,
-            task=task.state_dict(),
-            progress=Progress(),
-            chosen_by="",
-            class_names=people,
-            modality="joint",
-            extra=task.extra_state(),
-        )
-
     people = ("Person001", "Person101")
-    first = kept(gait_task(run, replace(loaders, class_names=people), None), people)
+    first = kept(run, loaders, gait_task(run, replace(loaders, class_names=people), None), people)
     assert "a closed set" not in caplog.text
     save_checkpoint(tmp_path / "first.pt", first)
     second = gait_task(run.model_copy(update={"init_from": tmp_path / "first.pt"}), loaders, None)
     # As after going on from a checkpoint of its own.
-    assert second.extra_state() == gait_task(run, loaders, kept(second, loaders.class_names)).extra_state()
+    assert (
+        second.extra_state() == gait_task(run, loaders, kept(run, loaders, second, loaders.class_names)).extra_state()
+    )
     assert gait_task(run, loaders, None).extra_state()["people_met"] == []
     says = "a closed set: 1 of the 2 people of split test were learned from, such as Person101"
     assert says in caplog.text
     caplog.clear()
     # Its own people are others, but it has not forgotten whom it began with.
-    gait_task(run, loaders, kept(second, ("Person001", "Person002")))
+    gait_task(run, loaders, kept(run, loaders, second, ("Person001", "Person002")))
     assert says in caplog.text
 
 

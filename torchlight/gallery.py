@@ -169,13 +169,8 @@ def _nearest_by_faiss(between: EmbeddingDistances, most: int) -> tuple[Rows, NDA
 
 
 def threshold_of(verification: Verification, false_alarms: float, walks: int) -> Threshold:
-    """The threshold that keeps to a share of false alarms on people whom nobody learned from, so many walks of each.
-
-    It is a float32, as which a task keeps it: rounded up, it would let one more stranger in.
-    """
-    limit = verification.unknown_threshold(false_alarms)
-    nearest = np.float32(limit)
-    distance = float(nearest if float(nearest) <= limit else np.nextafter(nearest, np.float32(-np.inf)))
+    """The threshold that keeps to a share of false alarms on people whom nobody learned from, so many walks of each."""
+    distance = verification.unknown_threshold(false_alarms)
     shares = verification.identification(distance, draws=1)
     return Threshold(
         distance=distance,

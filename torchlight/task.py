@@ -108,7 +108,7 @@ class Task(nn.Module, ABC):
         """Predictions of one batch; called in eval mode without gradients."""
 
     def calibrate(self, validation: Prediction) -> None:
-        """Fix what may be chosen on validation predictions only (kept in the state dict). Default: nothing."""
+        """Fix what may be chosen on validation predictions only (kept in state dict or facts). Default: nothing."""
 
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Named groups that may have a learning rate of their own; what is not named here is in group ``main``."""

@@ -19,7 +19,7 @@ from typing_extensions import assert_never
 from feeders.batch import SkeletonBatch
 from feeders.batch_loader import BatchLoader
 from feeders.casia_b import CASIA_B
-from feeders.dataset import DataSet, Protocol, usual_validation, warn_of_copies
+from feeders.dataset import DataSet, Protocol, announce, usual_validation, wanted_splits, warn_of_copies
 from feeders.demo_gait import demo_walkers
 from feeders.gait.splits import ViewFilter, gait_splits
 from feeders.gait.transforms import Heading, Input, NormaliseWalk, face_ahead, gait_inputs, normalise_walk
@@ -133,7 +133,7 @@ def gait_data_set(data: GaitDataConfig) -> DataSet:
 def build_gait_loaders(
     data: GaitDataConfig,
     people: int,
-    clips: int,
+    walks_each: int,
     evaluation_batch_size: int,
     seed: int,
     want: Sequence[str] = ("train", "val", "test"),
@@ -146,7 +146,7 @@ def build_gait_loaders(
     Args:
         data: section ``data`` of the config.
         people: P of a training batch.
-        clips: K of one.
+        walks_each: K of one.
         evaluation_batch_size: of walks of ``data.frames`` frames; longer ones come in smaller batches.
         seed: of the run.
         want: the splits that are asked for; ``val`` is left out where nobody is held out.
@@ -166,36 +166,22 @@ def build_gait_loaders(
     if held_out is None:
         held_out = () if data.views.held_out else usual_validation(store.index, protocol, facts)
     splits = gait_splits(store.index, protocol, held_out, data.views)
-    title = f"{facts.name}/{data.split or next(iter(facts.protocols))}"
-    counts = [f"{name} {len(walks)}" for name, walks in splits.clips.items()]
-    counts += [f"{count} people left out, {reason}" for reason, count in splits.left_out.items()]
-    logger.info("%s: %s", title, ", ".join(counts))
+    clips, title = splits.clips, announce(facts, data.split, splits.clips, splits.left_out)
+    wanted = wanted_splits(clips, want, "data.split", store.folder)
     if data.dataset == "store":
-        warn_of_copies(store.index, splits.clips, store.folder)
-    wanted = [name for name in splits.clips if name in want and not (name == "val" and not len(splits.clips["val"]))]
-    for name in wanted:
-        if not len(splits.clips[name]):
-            raise ValueError(f"data.split: got no {name} walks of {facts.name} in {store.folder}, expected some")
+        warn_of_copies(store.index, clips, store.folder)
     pipeline = GaitPipeline(store, facts.skeleton, data)
-    learned = np.unique(store.index.label[splits.clips["train"]])
+    learned = np.unique(store.index.label[clips["train"]])
     return Loaders(
-        train=TrainingWalks(pipeline, splits.clips["train"], people, clips, seed) if "train" in wanted else None,
+        train=TrainingWalks(pipeline, clips["train"], people, walks_each, seed) if "train" in wanted else None,
         evaluation={
-            name: EvaluationWalks(pipeline, splits.clips[name], evaluation_batch_size)
-            for name in wanted
-            if name != "train"
+            name: EvaluationWalks(pipeline, clips[name], evaluation_batch_size) for name in wanted if name != "train"
         },
         dataset=title,
         class_names=tuple(facts.class_names[label] for label in learned),
-        skeleton=facts.skeleton.name,
+        skeleton=facts.skeleton.written,
         modality="+".join(data.inputs),
-        extra={
-            "identities": facts.class_names,
-            "channels": facts.skeleton.coordinates * len(data.inputs),
-            "validation_subjects": list(held_out),
-            "clips": {name: len(walks) for name, walks in splits.clips.items()},
-            "left_out": dict(splits.left_out),
-        },
+        extra={"identities": facts.class_names, "clips": {name: len(walks) for name, walks in clips.items()}},
     )
 
 
@@ -210,15 +196,15 @@ class GaitPipeline:
     def training(self, samples: np.ndarray, seeds: np.ndarray) -> SkeletonBatch:
         """Drawn windows, disturbed by each walk's own seed. Shapes: samples, seeds: (N,)."""
         data = self.data
-        window = drawn_window(self._seen(samples), data.frames, data.gaps, data.speed, seeds)
+        window = drawn_window(self._frames_of(samples), data.frames, data.gaps, data.speed, seeds)
         return self._batch(samples, window, seeds)
 
     def evaluation(self, samples: np.ndarray, frames: int) -> SkeletonBatch:
         """Whole walks of up to so many frames, or their middles; nothing is drawn."""
         choose = whole_walk if self.data.evaluation_frames == "all" else middle_window
-        return self._batch(samples, choose(self._seen(samples), frames, self.data.gaps), None)
+        return self._batch(samples, choose(self._frames_of(samples), frames, self.data.gaps), None)
 
-    def _seen(self, samples: np.ndarray) -> list[np.ndarray]:
+    def _frames_of(self, samples: np.ndarray) -> list[np.ndarray]:
         return [seen_frames(self.store, int(sample)) for sample in samples]
 
     def _batch(self, samples: np.ndarray, window: Window, seeds: np.ndarray | None) -> SkeletonBatch:

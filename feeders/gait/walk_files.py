@@ -2,16 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from feeders.dataset import store_writer
 from feeders.prepare import raw_source
 from feeders.prepare.raw_files import find_files
-from feeders.prepare.source import NobodySeenError, RawItem, RawSource
-from feeders.skeleton import skeleton_named
-from feeders.store import Recording, Store, is_store
+from feeders.prepare.source import RawItem, RawSource
+from feeders.store import Recording, Store, check, is_store
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +21,7 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
     """The walks of some raw files, read and cleaned as ever, in a store made below a folder; a single store is itself.
 
     A walk's name is made of the last four parts of its path, as it is written where that says a folder at least. A walk
-    in which nobody is seen is left out.
+    that is broken, or in which nobody is seen, is left out, with a warning that says why.
 
     Args:
         dataset: whose layout the files have.
@@ -31,14 +29,12 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
         folder: an empty one, which has to live as long as the store.
         like: a store of such walks; the names of CSV files are made of as many parts as the longest there, however few
             are written, so ``my_walks/ann/3.csv`` is a walk of ann where no camera has a folder, and columns are of its
-            skeleton's joints where they fit.
+            skeleton's joints.
 
     Raises:
-        FileNotFoundError: a file is not there; ValueError: one is broken, two have one name, or none has the layout.
+        FileNotFoundError: a file is not there; ValueError: two have one name, none has the layout, or none is left.
     """
-    source = raw_source(dataset)
-    if like is not None:
-        source = replace(source, dataset=replace(source.dataset, skeleton=skeleton_named(like.header.skeleton)))
+    source = raw_source(dataset, skeleton=None if like is None else like.header.skeleton)
     if absent := [str(file) for file in files if not file.exists()]:
         raise FileNotFoundError(f"{absent[0]}: no such file, expected walks of {dataset} ({source.layout}) or a store")
     if len(files) == 1 and is_store(files[0]):
@@ -56,9 +52,11 @@ def store_of_files(dataset: str, files: Sequence[Path], folder: Path, like: Stor
         # A published list of people lies somewhere above the files.
         above = [place for file in files for place in (file, *file.resolve().parents)]
         source = source.complete(source, above, found.files)
-    recordings = list(_recordings(source, found.files))
+    recordings, faults = _read(source, found.files)
     if not recordings:
-        raise ValueError(f"{files[0]}: got walks in which nobody is seen, expected somebody in one of them")
+        raise ValueError(f"{files[0]}: got no walk that can be read: {faults[0]}")
+    for fault in faults:
+        logger.warning("left out, %s", fault)
     with store_writer(folder / "store", source.dataset) as writer:
         for recording in recordings:
             writer.add(recording)
@@ -70,12 +68,20 @@ def depths(store: Store) -> set[int]:
     return {name.count("/") + 1 for name in store.index.sample_id.tolist()}
 
 
-def _recordings(source: RawSource, items: Sequence[RawItem]) -> Iterator[Recording]:
+def _read(source: RawSource, items: Sequence[RawItem]) -> tuple[list[Recording], list[str]]:
+    """The walks, and a reason with a name for each that is broken or shows nobody."""
+    facts = source.dataset
+    shape = (len(facts.skeleton.joints), facts.skeleton.coordinates, len(facts.class_names))
+    recordings, faults = [], []
     for item in items:
         try:
-            yield source.read(item.name, item.content()).recording
-        except NobodySeenError as error:
-            logger.warning("left out, %s", error)
+            recording = source.read(item.name, item.content()).recording
+            check(recording, *shape)
+        except ValueError as error:
+            faults.append(str(error))
+        else:
+            recordings.append(recording)
+    return recordings, faults
 
 
 def _link(files: Sequence[Path], folder: Path, depth: int | None) -> None:

@@ -15,13 +15,14 @@ from functools import cached_property
 from pathlib import Path
 
 from feeders.dataset import copies_across, store_writer
-from feeders.prepare import ntu, penn, skeletics, ucla
+from feeders.prepare import ntu, penn, skeletics, ucla, walkers
 from feeders.prepare.gait import GAIT_SOURCES
 from feeders.prepare.ntu_bodies import Denoise
 from feeders.prepare.raw_files import RawFiles, find_files, read_text
 from feeders.prepare.report import Report, load_report, report_path, write_report
 from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_shard, plan_shards, read_shards
 from feeders.prepare.source import RawSource
+from feeders.skeleton import skeleton_named
 from feeders.store import Store, is_store
 from torchlight.arrays import some
 from torchlight.atomic import locked
@@ -34,13 +35,16 @@ DATASETS = ("ucla", "ntu60", "ntu120", "penn", "skeletics", "demo", *GAIT_SOURCE
 _STORE, _REPORT = "store", "report.json"
 
 
-def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | None = None) -> RawSource:
+def raw_source(
+    dataset: str, denoise: Denoise = "default", missing_list: Path | None = None, skeleton: str | None = None
+) -> RawSource:
     """The reader of a data set's raw files, by name.
 
     Args:
         dataset: one of `DATASETS`.
         denoise: NTU's way of cleaning; "published" keeps the faults of the published procedure.
         missing_list: a file of names to leave out, in place of the published list.
+        skeleton: whose joints the columns of ``walkers`` are; None asks the first file.
     """
     match dataset:
         case "ucla":
@@ -57,6 +61,11 @@ def raw_source(dataset: str, denoise: Denoise = "default", missing_list: Path | 
             raise ValueError(f"dataset: got {dataset!r}, expected one of {DATASETS}")
     if source.cleaning != denoise:
         raise ValueError(f"denoise: got {denoise!r}, expected {source.cleaning!r}, which is all that {dataset} has")
+    if dataset == "walkers" and skeleton is not None:
+        source = walkers.of_skeleton(skeleton_named(skeleton))
+    own = source.dataset.skeleton.name
+    if skeleton not in (None, own):
+        raise ValueError(f"skeleton: got {skeleton!r}, expected {own!r}, which is all that {dataset} has")
     if missing_list is None:
         return source
     words = read_text(missing_list).split()

@@ -6,6 +6,7 @@ import numpy as np
 
 from feeders.dataset import DataSet, split_index
 from feeders.prepare import DATASETS, raw_source
+from feeders.prepare.source import RawSource
 from feeders.store import Store
 
 _ROWS = 1 << 16
@@ -14,14 +15,18 @@ _ROWS = 1 << 16
 def describe(store: Store) -> list[str]:
     """The header and the counts of a store, as lines for people."""
     header, index = store.header, store.index
-    seconds = index.frames.sum() / header.frame_rate
+    source = _source(store)
+    rate = hours = ""
+    if source is None or source.has_frame_rate:
+        rate = f", {header.frame_rate:g} frames a second"
+        hours = f" ({index.frames.sum() / header.frame_rate / 3600:.2f} h)"
     size = sum(facts["bytes"] for facts in header.files.values())
     bodies = ", ".join(f"{count} with {number}" for number, count in _counts(index.bodies))
     lines = [
         f"{store.folder}: {len(index)} clips of {header.dataset}, format {header.version}, {size / 1e6:.1f} MB",
-        f"skeleton {header.skeleton_name}, {header.units}, {header.frame_rate:g} frames a second"
+        f"skeleton {header.skeleton_name}, {header.units}{rate}"
         + (f"; cleaning: {header.cleaning}" if header.cleaning else ""),
-        f"frames: {index.frames.sum()} ({seconds / 3600:.2f} h), "
+        f"frames: {index.frames.sum()}{hours}, "
         f"of a clip {index.frames.min()} to {index.frames.max()}, median {np.median(index.frames):g}",
         f"bodies: {index.segments[:, 2].sum()} body-frames; clips: {bodies}",
     ]
@@ -118,4 +123,9 @@ def _counts(values: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _known(store: Store) -> DataSet | None:
-    return raw_source(store.header.dataset).dataset if store.header.dataset in DATASETS else None
+    source = _source(store)
+    return None if source is None else source.dataset
+
+
+def _source(store: Store) -> RawSource | None:
+    return raw_source(store.header.dataset) if store.header.dataset in DATASETS else None

@@ -10,6 +10,7 @@ from typing import get_args
 
 from feeders.prepare import Preparation, plan, raw_source
 from feeders.prepare.ntu_bodies import Denoise
+from feeders.skeleton import SKELETONS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +26,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--missing-list", type=Path, metavar="FILE", help="names of clips to leave out, in place of the published list"
+    )
+    parser.add_argument(
+        "--skeleton",
+        choices=sorted(SKELETONS),
+        help="walkers: whose joints the columns are, by default the smallest that has those of the first file",
     )
     broken = parser.add_mutually_exclusive_group()
     broken.add_argument(
@@ -43,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def asked_preparation(dataset: str, raw: Sequence[Path], out: Path, asked: argparse.Namespace) -> Preparation:
     """The raw files found, with the options of `add_options`."""
-    source = raw_source(dataset, asked.denoise, asked.missing_list)
+    source = raw_source(dataset, asked.denoise, asked.missing_list, asked.skeleton)
     return plan(source, raw, out, jobs=asked.jobs, skip_broken=asked.skip_broken)
 
 

@@ -78,6 +78,7 @@ class RawSource:
         scan: a raw folder -> its items, where these are not just its files of that suffix.
         complete: (source, places, items) -> the source with what only the raw folder tells: whose walks these are, or
             a published list of test people beside them.
+        has_frame_rate: whether anything says how many frames a second the recordings have.
     """
 
     dataset: DataSet
@@ -93,3 +94,4 @@ class RawSource:
     name: Callable[[PurePosixPath], str] = _stem
     scan: Callable[[Path], Iterator[RawItem]] | None = None
     complete: Callable[["RawSource", Sequence[Path], Sequence[RawItem]], "RawSource"] | None = None
+    has_frame_rate: bool = True

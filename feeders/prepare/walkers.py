@@ -7,8 +7,10 @@ In the store: label and subject are the place of the identity among all, sorted;
 the places of their names among all, sorted; replication is the last number in the file's name, of a pickle in its type.
 """
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +23,13 @@ from feeders.prepare.detections import Walk, pickled_frames, read_detections, wa
 from feeders.prepare.gait_trees import last_three
 from feeders.prepare.raw_files import files_at
 from feeders.prepare.source import NobodySeenError, RawItem, RawSource, Reading
-from feeders.skeleton import COCO17, OPENPOSE18, SKELETONS, Skeleton
+from feeders.prepare.walk_table import read_table, smallest_skeleton
+from feeders.skeleton import COCO17, OPENPOSE18, Skeleton
 
-_CELL = re.compile(r"(\w+)_(x|y|z|conf)")
-# Numbers of walks that 64 bits hold; frames that float64 tells apart.
+logger = logging.getLogger(__name__)
+
+# Numbers of walks that 64 bits hold.
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*$", re.ASCII)
-_FRAMES = 1 << 53
 _PICKLED = "pkl:"
 _LAYOUT = (
     "<identity>/[<camera>/[<condition>/]]<walk>.csv files with columns frame, <joint>_x, <joint>_y[, <joint>_z]"
@@ -53,11 +56,21 @@ def fields_of(name: str) -> tuple[str, str, str, str]:
     return identity, camera, condition, walk
 
 
-def complete(source: RawSource, places: Sequence[Path], items: Sequence[RawItem]) -> RawSource:
-    """The source with the identities, cameras, conditions and skeleton that are there."""
+def of_skeleton(skeleton: Skeleton) -> RawSource:
+    """The source of walks whose joints are said to be those of a skeleton, rather than told by their columns."""
+    facts = replace(SOURCE.dataset, skeleton=skeleton)
+    whole = partial(complete, skeleton=skeleton)
+    return replace(SOURCE, dataset=facts, complete=whole, cleaning=f"joints of {skeleton.name}")
+
+
+def complete(
+    source: RawSource, places: Sequence[Path], items: Sequence[RawItem], skeleton: Skeleton | None = None
+) -> RawSource:
+    """The source with the identities, cameras and conditions that are there, and the skeleton where none is said."""
     named = [fields for fields in (fields_of(item.name) for item in items) if fields[0]]
     identities, cameras, conditions = (tuple(sorted({fields[column] for fields in named})) for column in range(3))
-    skeleton, units = _first_skeleton(items, source.dataset.skeleton)
+    skeleton = skeleton or _shown_skeleton(items)
+    units = "pixels" if skeleton.coordinates == 2 else "metres"
     facts = replace(source.dataset, class_names=identities, skeleton=skeleton, units=units)
     return replace(source, dataset=facts, read=partial(read, skeleton, (identities, cameras, conditions)))
 
@@ -72,7 +85,7 @@ def read(skeleton: Skeleton, known: Sequence[Sequence[str]], name: str, content:
     walk = Walk(label, label, camera, setup=condition, replication=int(digits[1]) if digits else -1)
     if name.startswith(_PICKLED):
         return read_detections(name.removeprefix(_PICKLED), walk, *pickled_frames(name, content, len(skeleton.joints)))
-    numbers, joints, weight = _table(skeleton, name, content)
+    numbers, joints, weight = read_table(skeleton, name, content)
     if skeleton.coordinates == 2:
         return read_detections(name, walk, numbers, np.concatenate([joints, weight[..., None]], axis=2))
     return _in_space(name, walk, numbers, joints, weight)
@@ -90,69 +103,28 @@ def _in_space(name: str, walk: Walk, numbers: np.ndarray, joints: np.ndarray, we
     return walk_of_frames(name, walk, frames, joints[order], weight[order])
 
 
-def _table(skeleton: Skeleton, name: str, content: bytes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(R,) frame numbers, (R, V, C) joints, (R, V) confidence; a joint without columns, or left empty, is missing."""
-    header, *lines = content.decode("utf-8-sig", "replace").splitlines() or [""]
-    columns = [column.strip() for column in header.split(",")]
-    unknown = [column for column in columns[1:] if not _is_of(column, skeleton)]
-    if columns[0] != "frame" or unknown or len(set(columns)) < len(columns):
-        raise ValueError(f"{name}: got columns {unknown or columns[:3]}, expected frame and joints of {skeleton.name}")
-    try:
-        rows = [[float(cell or "nan") for cell in line.split(",")] for line in lines if line.strip()]
-        if wrong := {len(row) for row in rows} - {len(columns)}:
-            raise ValueError(f"a row of {wrong.pop()} cells")
-        table = np.array(rows, dtype=np.float64).reshape(-1, len(columns))
-        if not (np.abs(table[:, 0]) < _FRAMES).all() or (table[:, 0] % 1).any():
-            raise ValueError("no whole frame number")
-        numbers = table[:, 0].astype(np.int64)
-    except ValueError as error:
-        raise ValueError(f"{name}: got a row that is not {len(columns)} numbers ({error})") from error
-    at = {column: table[:, place] for place, column in enumerate(columns)}
-    none = np.full(len(table), np.nan)
-    joints = np.stack(
-        [
-            np.stack([at.get(f"{joint}_{axis}", none) for axis in "xyz"[: skeleton.coordinates]], axis=1)
-            for joint in skeleton.joints
-        ],
-        axis=1,
-    )
-    weight = np.stack([at.get(f"{joint}_conf", np.ones(len(table))) for joint in skeleton.joints], axis=1)
-    weight = np.where(np.isnan(joints).any(axis=2), 0.0, np.nan_to_num(weight))
-    if (weight < 0).any():
-        raise ValueError(f"{name}: got a confidence below 0, expected 0 to 1")
-    return numbers, np.nan_to_num(joints, nan=0.0).astype(np.float32), weight.astype(np.float32)
-
-
-def _is_of(column: str, skeleton: Skeleton) -> bool:
-    cell = _CELL.fullmatch(column)
-    axes = "xyz"[: skeleton.coordinates]
-    return cell is not None and cell[1] in skeleton.joints and (cell[2] == "conf" or cell[2] in axes)
-
-
-def _first_skeleton(items: Sequence[RawItem], likely: Skeleton) -> tuple[Skeleton, str]:
-    """The skeleton that the first readable file shows, the likely one where it may be, and the units that follow."""
+def _shown_skeleton(items: Sequence[RawItem]) -> Skeleton:
+    """The smallest skeleton that the first file of any shows; ValueError with the first fault where none does."""
+    faults = []
     for item in items:
         try:
             content = item.content()
-        except ValueError:
-            continue  # Reading it says what is wrong with it.
-        if item.name.startswith(_PICKLED):
-            for skeleton in (COCO17, OPENPOSE18):
-                try:
-                    pickled_frames(item.name, content, len(skeleton.joints))
-                except ValueError:
-                    continue
-                return skeleton, "pixels"
+            skeleton = (_pickled if item.name.startswith(_PICKLED) else smallest_skeleton)(str(item), content)
+        except ValueError as error:
+            faults.append(str(error))
             continue
-        columns = content.split(b"\n", 1)[0].decode("utf-8", "replace").split(",")[1:]
-        skeletons = (likely, *SKELETONS.values())
-        fitting = [s for s in skeletons if columns and all(_is_of(c.strip(), s) for c in columns)]
-        # A flat skeleton never fits columns with z; a spatial one fits columns without.
-        flat = not any(column.strip().endswith("_z") for column in columns)
-        for skeleton in fitting:
-            if (skeleton.coordinates == 2) == flat:
-                return skeleton, "pixels" if flat else "metres"
-    raise ValueError(f"walkers: got no file whose columns are joints of one of {sorted(SKELETONS)}, expected {_LAYOUT}")
+        logger.info("%s: joints of %s", item, skeleton.name)
+        return skeleton
+    raise ValueError(f"{faults[0]}; see docs/own_walkers.md")
+
+
+def _pickled(name: str, content: bytes) -> Skeleton:
+    """The skeleton that an array is of."""
+    with suppress(ValueError):
+        pickled_frames(name, content, len(COCO17.joints))
+        return COCO17
+    pickled_frames(name, content, len(OPENPOSE18.joints))
+    return OPENPOSE18
 
 
 SOURCE = RawSource(
@@ -162,4 +134,5 @@ SOURCE = RawSource(
     scan=scan,
     complete=complete,
     layout=_LAYOUT,
+    has_frame_rate=False,
 )

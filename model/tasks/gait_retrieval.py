@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
@@ -17,9 +16,8 @@ from model.parts import rows_showing
 from torchlight.distributed import gather_with_gradient
 from torchlight.task import Prediction, StepOutput, Task
 
-Calibration = Callable[[Prediction], Sequence[tuple[float, ...]]]
-"""Predictions of people held out of training -> the rows of numbers fixed on them, `CALIBRATED` at most."""
-CALIBRATED = (8, 6)
+Calibration = Callable[[Prediction], Mapping[str, Any]]
+"""Predictions of people held out of training -> the plain facts fixed on them."""
 
 
 class GaitRetrievalTask(Task):
@@ -28,11 +26,9 @@ class GaitRetrievalTask(Task):
     Args:
         is_cosine: walkers are found by cosines, so the triplets are of embeddings of length 1.
         learned: names of the people that training shows, in the order of their labels.
-        calibration: rows that are kept with the weights, NaN until they are fixed on validation people.
+        calibration: what is fixed on validation people, and then one of the facts.
         facts: plain facts for the checkpoint.
     """
-
-    calibrated: Tensor
 
     def __init__(
         self,
@@ -49,7 +45,6 @@ class GaitRetrievalTask(Task):
         self.is_cosine = is_cosine
         self.calibration = calibration
         self.facts = {**facts, "slots": list(network.slot_names), "learned_classes": list(learned)}
-        self.register_buffer("calibrated", torch.full(CALIBRATED, torch.nan))
 
     @classmethod
     def build(
@@ -99,12 +94,10 @@ class GaitRetrievalTask(Task):
 
     def calibrate(self, validation: Prediction) -> None:
         """Fix and keep what may be chosen on people held out of training."""
-        self.calibrated.fill_(torch.nan)
-        for row, numbers in zip(self.calibrated, self.calibration(validation), strict=False):
-            row.copy_(torch.tensor(numbers))
+        self.facts = {**self.facts, **self.calibration(validation)}
 
     def extra_state(self) -> Mapping[str, Any]:
-        """Skeleton, bodies, slots, and who was learned from."""
+        """Skeleton, bodies, slots, who was learned from, and what was fixed on validation people."""
         return self.facts
 
     @cached_property

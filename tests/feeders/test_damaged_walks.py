@@ -29,12 +29,19 @@ def test_a_reader_of_own_walks_can_be_sent_to_another_process(tmp_path: Path) ->
     assert sent(found.files[0].name, found.files[0].content()).recording.frames == 1
 
 
-@pytest.mark.parametrize("rows", [("0,1,2,1,1,1,2,1", "2,1,2,1,3,1,2,1"), ("0,1", "2,1"), ("0,1,2,1", "1,1,2")])
-def test_rows_of_another_number_of_cells_are_not_cut_anew(rows: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (("0,1,2,1,1,1,2,1", "2,1,2,1,3,1,2,1"), "ann/2, line 2: got 8 cells, expected 4 numbers"),
+        (("0,1", "2,1"), "ann/2, line 2: got 2 cells, expected 4 numbers"),
+        (("0,1,2,1", "", "1,1,2"), "ann/2, line 4: got 3 cells, expected 4 numbers"),
+    ],
+)
+def test_rows_of_another_number_of_cells_are_not_cut_anew(rows: tuple[str, ...], says: str, tmp_path: Path) -> None:
     write_walk(tmp_path / "raw/ann/1.csv", "0,1,2,1")
     write_walk(tmp_path / "raw/ann/2.csv", *rows)
     report = prepare("walkers", tmp_path / "raw", tmp_path / "store", skip_broken=True)
-    assert "got a row that is not 4 numbers (a row of" in report.broken["ann/2"]
+    assert report.broken["ann/2"] == says
 
 
 def test_a_row_without_a_name_is_one_broken_walk(tmp_path: Path) -> None:

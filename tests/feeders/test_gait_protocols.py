@@ -24,7 +24,7 @@ from feeders.store import Recording, Store, StoreWriter, Track
 from torchlight.metrics.distance import EmbeddingSpace
 from torchlight.metrics.protocol import RetrievalProtocol, SampleTable
 from torchlight.metrics.ranking import Pairing, nearest
-from torchlight.metrics.retrieval import Trials, trials_of
+from torchlight.metrics.retrieval import Trials, cross_table, trials_of
 
 Walk = tuple[str, int, int, int, float]
 """Person, camera, condition, number of the walk, and where its embedding lies."""
@@ -146,6 +146,13 @@ def test_casia_b_by_hand() -> None:
     # bg, 0° to 90°: right. 90° to 0°: 076 at 2 is nearer to 075 at 0 than to itself at 10; 075 right.
     np.testing.assert_array_equal(groups["bg"].cell_table("rank1")[2], [[np.nan, 100], [50, np.nan]])
     assert mean(groups["bg"], "rank1") == 75
+    lines = [
+        "probe      0     90   mean",
+        "0          -  100.0  100.0",
+        "90      50.0      -   50.0",
+        "mean    50.0  100.0   75.0",
+    ]
+    assert cross_table(groups["bg"], "rank1").splitlines() == lines
     assert mean(groups["cl"], "rank1") == 100
 
 

@@ -17,7 +17,7 @@ from feeders.prepare.__main__ import main
 from feeders.prepare.check import find_faults
 from feeders.prepare.detections import CLIPPED, GAPS, SEVERAL
 from feeders.prepare.kinect_gait import _JOINTS
-from feeders.skeleton import COCO17, KINECT20, OPENPOSE18, Skeleton
+from feeders.skeleton import COCO17, KINECT20, OPENPOSE18, SKELETONS, Skeleton
 from feeders.store import Clip, Store
 from tests.feeders.gait_files import (
     cells,
@@ -477,14 +477,19 @@ def test_own_walkers_in_space_have_gaps_confidences_and_long_numbers_too(tmp_pat
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("frame,tail_x,tail_y\n0,1,2", "got columns ['tail_x', 'tail_y']"),
-        ("left_hip_x,frame\n1,2", "expected frame and joints of COCO17"),
-        ("frame,nose_x,nose_y\n0,1", "not 3 numbers"),
-        ("frame,nose_x,nose_y\n,1,2", "no whole frame number"),
-        ("frame,nose_x,nose_y\n0,1,2\n0.04,1,2", "no whole frame number"),
+        ("frame,tail_x,tail_y\n0,1,2", "got column 'tail_x' and 1 more, expected _x, _y or _conf of a joint of COCO17"),
+        ("frame,nosee_x,nose_y\n0,1,2", "got column 'nosee_x' (did you mean nose_x?), expected"),
+        ("frame,nose_x,nose_z\n0,1,2", "got column 'nose_z'"),
+        ("frame,nose_x,nose_x\n0,1,2", "got column 'nose_x' 2 times, expected each once"),
+        ("frame;nose_x;nose_y\n0;1;2", "got one column 'frame;nose_x;nose_y', expected frame and joints with commas"),
+        ("left_hip_x,frame\n1,2", "got 'left_hip_x' for the first column, expected frame"),
+        ("frame,nose_x,nose_y\n0,1", "bert/1, line 2: got 2 cells, expected 3 numbers"),
+        ("frame,nose_x,nose_y\n0,1,2\n1,a,2", "bert/1, line 3: got a cell that is no number"),
+        ("frame,nose_x,nose_y\n,1,2", "line 2: got frame nan, expected a whole number"),
+        ("frame,nose_x,nose_y\n0,1,2\n0.04,1,2", "line 3: got frame 0.04, expected a whole number"),
         ("frame,nose_x,nose_y\n0,1,2\n3600000,1,2", "got 3600001 frames from the first to the last"),
         ("frame,nose_x,nose_y,nose_conf\n0,1,2,-1", "below 0"),
-        ("", "got columns"),
+        ("", "got one column ''"),
     ],
 )
 def test_broken_own_files_are_named(tmp_path: Path, content: str, reason: str) -> None:
@@ -499,13 +504,61 @@ def test_broken_own_files_are_named(tmp_path: Path, content: str, reason: str) -
     assert len(store) == 1
 
 
-def test_own_files_in_no_known_skeleton_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "raw/anna").mkdir(parents=True)
-    (tmp_path / "raw/anna/1.csv").write_text("frame,tail_x,tail_y\n0,1,2\n")
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("frame,tail_x,tail_y", "got column 'tail_x' and 1 more, expected _x, _y or _conf of a joint of COCO17 or "),
+        (
+            "frame,nosee_x,nose_y",
+            "got column 'nosee_x' (did you mean nose_x?), expected _x, _y or _conf of a joint of COCO17",
+        ),
+        ("frame;nose_x;nose_y", "got one column 'frame;nose_x;nose_y', expected frame and joints with commas between"),
+    ],
+)
+def test_own_files_in_no_known_skeleton_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], header: str, says: str
+) -> None:
+    for name in ("anna", "bert"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        (tmp_path / "raw" / name / "1.csv").write_text(f"{header}\n0,1,2\n")
     assert main(["walkers", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "COCO17" in said
+    assert f"{tmp_path}/raw/anna/1.csv: {says}" in said
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
+def test_own_walkers_have_the_smallest_skeleton_with_their_joints(tmp_path: Path, skeleton: Skeleton) -> None:
+    write_own(tmp_path / "raw/anna/1.csv", skeleton, [0, 1])
+    store, _ = prepared("walkers", tmp_path / "raw")
+    assert store.header.skeleton == skeleton.name
+    assert store.clip(0).joint_weight.all()
+
+
+def test_own_walkers_have_the_skeleton_that_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    face = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+    write_own(tmp_path / "raw/anna/1.csv", COCO17, [0, 1], leave_out=face)
+    for name, words in {"PENN13": [], "COCO17": ["--skeleton", "COCO17"]}.items():
+        command = ["walkers", "--raw", str(tmp_path / "raw"), "--out", str(tmp_path / name), "--jobs", "1", *words]
+        assert main(command) == 0
+        assert Store(tmp_path / name).header.skeleton == name
+    # What was made of the same files otherwise is not passed off as what is asked for.
+    assert main([*command[:-1], "OPENPOSE18"]) == 1
+    assert "remove it, or name another --out" in capsys.readouterr().err
+    assert main(["kinect_gait", "--raw", "nowhere", "--out", "nowhere", "--skeleton", "COCO17"]) == 1
+    assert "skeleton: got 'COCO17', expected 'KINECT20'" in capsys.readouterr().err
+
+
+def test_nobody_says_how_many_frames_a_second_own_walkers_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_own(tmp_path / "walkers/raw/anna/1.csv", COCO17, [0, 1])
+    write_kinect(tmp_path / "kinect_gait/raw", "Person101/1")
+    for dataset, is_said in (("walkers", False), ("kinect_gait", True)):
+        store, _ = prepared(dataset, tmp_path / dataset / "raw")
+        assert main(["info", str(store.folder)]) == 0
+        said = capsys.readouterr().out
+        assert ("frames a second" in said) == (" h)" in said) == is_said
 
 
 def test_an_empty_place_says_the_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

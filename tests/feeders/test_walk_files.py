@@ -81,8 +81,24 @@ def test_a_walk_without_anybody_is_left_out(tmp_path: Path, caplog: pytest.LogCa
     walks = store_of_files("walkers", [tmp_path / "ann"], tmp_path / "new")
     assert (len(walks), walks.index.sample_id[0].endswith("ann/1")) == (1, True)
     assert "ann/2" in caplog.text
-    with pytest.raises(ValueError, match="nobody is seen"):
+    with pytest.raises(ValueError, match=r"ann/2.csv: got no walk that can be read: .*ann/2: nobody is"):
         store_of_files("walkers", [tmp_path / "ann/2.csv"], tmp_path / "none")
+
+
+def test_a_broken_file_stops_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = {"ann/1": "0,1,2", "ann/2": "0,1,2\n1,2", "bob/1": "0,a,2"}
+    for name, line in lines.items():
+        file = tmp_path / "walks" / f"{name}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"frame,nose_x,nose_y\n{line}\n")
+    prepare("walkers", tmp_path / "walks", tmp_path / "store")
+    like = Store(tmp_path / "store")
+    walks = store_of_files("walkers", [tmp_path / "walks"], tmp_path / "new", like)
+    assert walks.index.sample_id.tolist() == ["ann/1"]
+    assert "left out, ann/2, line 3: got 2 cells, expected 3 numbers" in caplog.text
+    assert "left out, bob/1, line 2: got a cell that is no number" in caplog.text
+    with pytest.raises(ValueError, match=r"bob: got no walk that can be read: bob/1, line 2"):
+        store_of_files("walkers", [tmp_path / "walks/bob"], tmp_path / "none", like)
 
 
 def test_columns_that_fit_two_skeletons_are_those_of_the_store(tmp_path: Path) -> None:

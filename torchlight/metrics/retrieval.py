@@ -243,6 +243,25 @@ def comparison(
     return "\n".join(lines)
 
 
+def cross_table(trials: Trials, metric: str) -> str:
+    """A text table of a metric: a row for each probe value, a column for each cell, and the means of both.
+
+    ``-`` is what is not compared; the last number is the mean over all cells, which is the metric's own.
+    """
+    *values, cells = trials.cell_table(metric)
+    rows, columns = (
+        [*(trials.table.value_name(trials.protocol.cells, int(code)) for code in codes), "mean"] for codes in values
+    )
+    whole = np.vstack([cells, np.nanmean(cells, axis=0)])
+    whole = np.column_stack([whole, [*np.nanmean(cells, axis=1), np.nanmean(cells)]])
+    wide, width = max(map(len, ("probe", *rows))), max(map(len, ("100.0", *columns)))
+    lines = [f"{'probe':<{wide}}", *(f"{name:<{wide}}" for name in rows)]
+    shown = [columns, *([("-" if np.isnan(cell) else f"{cell:.1f}") for cell in row] for row in whole)]
+    return "\n".join(
+        start + "".join(f"  {cell:>{width}}" for cell in row) for start, row in zip(lines, shown, strict=True)
+    )
+
+
 def _values(ranking: Ranking) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
     """Metric -> (T,) percent, 0 without a match, and (T,) the chance of a blind guess to be a match."""
     matches = ranking.matches
