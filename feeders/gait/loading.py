@@ -3,7 +3,6 @@
 A batch is a pure function of (config, seed, epoch, batch number), and no walk looks different for its batch mates.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,8 +38,6 @@ from torchlight.config import StrictConfig
 from torchlight.distributed import rank, world_size
 from torchlight.seed import sample_seed
 from torchlight.task import Loaders
-
-logger = logging.getLogger(__name__)
 
 Pace = Annotated[float, Field(gt=0.0)]
 
