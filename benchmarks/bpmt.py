@@ -14,18 +14,18 @@ processor's time says what the rewrite saves of the work itself.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import environment, interleaved, write_result
+from benchmarks.processes import serving
 from benchmarks.reference.bpmt import ReferenceBpmt, grouped_state
 from feeders.skeleton import NTU25
 from model.encoders.bpmt import Bpmt, BpmtConfig
@@ -36,8 +36,6 @@ CONFIG = BpmtConfig(width=64, heads=4, layers=2, dropout=0.0)
 BODIES = {"one body": (1, 0), "81 % one body of two": (2, 26)}  # places for bodies, clips in which the second is empty
 STAGES = ("pairs", None)
 AIM = 4.0
-
-
 VERSIONS = ("one by one", "batched")
 
 
@@ -100,35 +98,32 @@ def difference(setting: Setting) -> float:
     return float((batched - reference).abs().max() / reference.std())
 
 
-def serve(setting: Setting, version: str, line: Connection) -> None:
-    """Run a training step whenever the line asks for one, and answer with its seconds on the processor."""
+def make_step(setting: Setting, version: str) -> Callable[[], float]:
+    """A training step in a process of its own; returns its seconds on the processor."""
     torch.set_num_threads(setting.threads)
     keep_freed_memory()
-    step = forward(setting, version)
-    while line.recv():
+    compute = forward(setting, version)
+
+    def step() -> float:
         start = time.process_time()
-        step().square().mean().backward()
+        compute().square().mean().backward()
         if setting.device != "cpu":
             torch.cuda.synchronize()
-        line.send(time.process_time() - start)
+        return time.process_time() - start
+
+    return step
 
 
 def measure(setting: Setting, rounds: int) -> dict[str, tuple[float, float]]:
     """Median seconds of each version, on the clock and on the processor."""
-    context = multiprocessing.get_context("spawn")
-    lines: dict[str, Connection] = {}
-    for version in VERSIONS:
-        lines[version], far_end = context.Pipe()
-        context.Process(target=serve, args=(setting, version, far_end), daemon=True).start()
     processor: dict[str, list[float]] = {version: [] for version in VERSIONS}
+    with ExitStack() as processes:
+        steps = {version: processes.enter_context(serving(make_step, setting, version)) for version in VERSIONS}
 
-    def step(version: str) -> None:
-        lines[version].send(True)
-        processor[version].append(lines[version].recv())
+        def step(version: str) -> None:
+            processor[version].append(steps[version]())
 
-    clock = interleaved({version: partial(step, version) for version in VERSIONS}, rounds)
-    for line in lines.values():
-        line.send(False)
+        clock = interleaved({version: partial(step, version) for version in VERSIONS}, rounds)
     return {version: (clock[version], statistics.median(processor[version][1:])) for version in VERSIONS}
 
 

@@ -92,9 +92,9 @@ class Run(runs.Run):
     def folders(self) -> tuple[Path, ...]:
         """The stages that this run trains itself."""
         if self.encoder == "ctrgcn":
-            return (self.work / self.name,)
+            return (self.folder,)
         stages = STAGES[self.encoder][-1:] if self._starts_elsewhere else STAGES[self.encoder]
-        return tuple(self.work / self.name / stage for stage in stages)
+        return tuple(self.folder / stage for stage in stages)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -111,7 +111,7 @@ class Run(runs.Run):
         door, phases = ("main_clip_ntu.py", ("train", "test")) if is_plain else ("main_bpmt.py", ("all",))
         return [
             *(door, *(word for file in self.files for word in ("--config", str(file)))),
-            *("--work-dir", str(self.work / self.name), "--phase", *phases, "--resume", "auto", "--device", "cpu"),
+            *("--work-dir", str(self.folder), "--phase", *phases, "--resume", "auto", "--device", runs.DEVICE),
             *("--save-score", f"seed={self.seed}", f"data.split={SPLITS[self.data]}", *self._overrides()),
         ]
 
@@ -125,7 +125,7 @@ class Run(runs.Run):
 
     @property
     def _headline(self) -> Path:
-        return self.work / Run(self.data, self.encoder, "", self.seed).name
+        return Run(self.data, self.encoder, "", self.seed).folder
 
     @property
     def _starts_elsewhere(self) -> bool:
@@ -134,7 +134,7 @@ class Run(runs.Run):
             return self.change == "not_pretrained"
         keys = (override.partition("=")[0] for override in CHANGES[self.change])
         is_own = any(key.startswith(("pretrain.", "model.encoder.")) and key != "model.encoder.t1" for key in keys)
-        has_begun = (self.work / self.name / STAGES[self.encoder][0]).exists()
+        has_begun = (self.folder / STAGES[self.encoder][0]).exists()
         return not is_own and not has_begun and (self._headline / "finetune" / "last.pt").exists()
 
 

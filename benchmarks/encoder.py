@@ -10,14 +10,14 @@ published for, without the hint; the reference with the hint stands beside it.
 """
 
 import argparse
-import multiprocessing
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.connection import Connection
 
 import torch
 
 from benchmarks.measure import environment, interleaved, write_result
+from benchmarks.processes import serving
 from benchmarks.reference.ctrgcn import ReferenceCtrGcn
 from feeders.skeleton import NTU25
 from model.adjacency import spatial_graph
@@ -54,8 +54,8 @@ VERSIONS = (
 )
 
 
-def serve(version: Version, case: str, mode: str, line: Connection) -> None:
-    """Run one step of a case whenever the line asks for one, until it asks for none."""
+def make_step(version: Version, case: str, mode: str) -> Callable[[], None]:
+    """One step of a case, in a process of its own."""
     torch.set_num_threads(THREADS)
     if version.keeps_memory:
         keep_freed_memory()
@@ -76,32 +76,22 @@ def serve(version: Version, case: str, mode: str, line: Connection) -> None:
             tokens: Tokens = fused(pose, joint_weight, body_mask, frame_mask)
             return tokens.features
 
-    while line.recv():
+    def step() -> None:
         if network.training:
             forward().float().square().mean().backward()
             network.zero_grad()
         else:
             with torch.no_grad():
                 forward()
-        line.send(None)
+
+    return step
 
 
 def measure(case: str, mode: str, rounds: int) -> dict[str, float]:
     """Median seconds of each version, by its name."""
-    context = multiprocessing.get_context("spawn")
-    lines: dict[str, Connection] = {}
-    for version in VERSIONS:
-        lines[version.name], far_end = context.Pipe()
-        context.Process(target=serve, args=(version, case, mode, far_end), daemon=True).start()
-
-    def step(line: Connection) -> None:
-        line.send(True)
-        line.recv()
-
-    seconds = interleaved({name: partial(step, line) for name, line in lines.items()}, rounds)
-    for line in lines.values():
-        line.send(False)
-    return seconds
+    with ExitStack() as processes:
+        steps = {v.name: processes.enter_context(serving(make_step, v, case, mode)) for v in VERSIONS}
+        return interleaved(steps, rounds)
 
 
 def main() -> None:

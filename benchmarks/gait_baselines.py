@@ -9,14 +9,13 @@ as a stream: ``python ensemble.py --stream joint=RUN --stream lda=benchmarks/res
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks.measure import RESULTS, environment
+from benchmarks.measure import RESULTS, write_result
 from feeders.gait.protocols import protocols_of, walks_of
 from feeders.kinect_gait import GALLERY_WALK, KINECT_GAIT
 from feeders.locate import open_store
@@ -125,15 +124,13 @@ def main() -> None:
         name: {"probes": int((tried & ~is_first).sum()), "gallery": int((tried & is_first).sum())}
         for name, (_, tried) in tests.items()
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
     payload = {
         "command": "python -m benchmarks.gait_baselines",
         "walks": counts,
         "percent": rows,
         "embeddings": "LDA's: lda-with_size, lda-unit_size",
-        "environment": environment(),
     }
-    (FOLDER / "baselines.json").write_text(json.dumps(payload, indent=1) + "\n")
+    write_result("gait/baselines", payload)
     for split, values in rows.items():
         for title, row in values.items():
             print(f"{split:<11}{title:<32}Rank-1 {row['rank1']:.1f}, Rank-5 {row['rank5']:.1f}")

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks import gait_baselines, runs
 from torchlight.embeddings import EmbeddingFile, align_embeddings, read_embeddings
 from torchlight.metrics.bootstrap import Interval
-from torchlight.metrics.distance import EmbeddingSpace
+from torchlight.metrics.distance import EmbeddingSpace, weights_over_spread
 from torchlight.metrics.ranking import Pairing
 from torchlight.metrics.retrieval import RetrievalMetrics, Trials, difference, trials_of
 from torchlight.metrics.verification import Verification, verify
@@ -62,8 +62,8 @@ class ActionRun(runs.Run):
         """The documented door, called as a user would."""
         files = ("--config", "config/ucla/lst_joint.yaml", "--config", "config/ucla/cpu.yaml")
         return [
-            *("main_clip_ucla.py", *files, "--work-dir", str(self.work / self.name), "--phase", "train", "test"),
-            *("--resume", "auto", "--device", "cpu", "--save-score"),
+            *("main_clip_ucla.py", *files, "--work-dir", str(self.folder), "--phase", "train", "test"),
+            *("--resume", "auto", "--device", runs.DEVICE, "--save-score"),
             *("text.tower=none", "inference.text_weight=0", "train.precision=fp32"),
             *("model.encoder.width=16", "model.encoder.weigh=joints"),
         ]
@@ -76,8 +76,8 @@ CHANGES = {
     "joint_bone": ("data.inputs=[joint, bone]",),
     "joint_bone_motion": ("data.inputs=[joint, bone, joint_motion]",),
     "bone_angle": ("data.inputs=[bone_angle]",),
-    "from_actions": (f"init_from={ACTIONS.work / ACTIONS.name}",),
-    "from_actions_frozen": (f"init_from={ACTIONS.work / ACTIONS.name}", "model.freeze_encoder=true"),
+    "from_actions": (f"init_from={ACTIONS.folder}",),
+    "from_actions_frozen": (f"init_from={ACTIONS.folder}", "model.freeze_encoder=true"),
     "supcon": ("loss.form=supcon",),
     "mirror": ("data.augment.mirror=0.5",),
     "turns": ("data.augment.rotation=[5, 15, 5]",),
@@ -124,8 +124,7 @@ class Run(runs.Run):
     def folders(self) -> tuple[Path, ...]:
         """The stages that this run trains."""
         stages = PRETRAINED[self.encoder]
-        folder = self.work / self.name
-        return tuple(folder / stage for stage in (*stages, "finetune")) if stages else (folder,)
+        return tuple(self.folder / stage for stage in (*stages, "finetune")) if stages else (self.folder,)
 
     @property
     def produced(self) -> Path:
@@ -137,8 +136,8 @@ class Run(runs.Run):
         file = f"config/kinect_gait/{self.encoder if self.size == 'with_size' else self.size}.yaml"
         phases = ("pretrain", "train", "test") if PRETRAINED[self.encoder] else ("train", "test")
         return [
-            *("main_gait.py", "--config", file, "--work-dir", str(self.work / self.name), "--phase", *phases),
-            *("--resume", "auto", "--device", "cpu", "--save-score", f"seed={self.seed}"),
+            *("main_gait.py", "--config", file, "--work-dir", str(self.folder), "--phase", *phases),
+            *("--resume", "auto", "--device", runs.DEVICE, "--save-score", f"seed={self.seed}"),
             *("data.validation_subjects=[]", "train.evaluate=[]", *CHANGES.get(self.change, ())),
         ]
 
@@ -217,7 +216,7 @@ def _fused(file: EmbeddingFile, spaces: Sequence[EmbeddingSpace]) -> EmbeddingSp
     """Distances over their spread, added, as ``ensemble.py --stream`` does."""
     pairing = Pairing.of(file.table, file.protocols[0])
     equal = np.ones(len(spaces))
-    return EmbeddingSpace.fused(spaces, EmbeddingSpace.over_spread(equal, spaces, pairing.probe, pairing.gallery))
+    return EmbeddingSpace.fused(spaces, weights_over_spread(equal, spaces, pairing.probe, pairing.gallery))
 
 
 def against_lda(finished: Sequence[Run], place: int, space_of: SpaceOf = alone) -> dict[str, Interval]:

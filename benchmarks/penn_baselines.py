@@ -7,22 +7,19 @@ without them give 96.3.
 """
 
 import argparse
-import json
 
 import numpy as np
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from benchmarks.measure import RESULTS, environment
+from benchmarks.measure import write_result
 from benchmarks.ucla_baselines import resampled
 from feeders.dataset import split_index
 from feeders.locate import open_store
 from feeders.penn import PENN
 from feeders.store import Store
 from feeders.synthetic import SyntheticConfig
-
-FOLDER = RESULTS / "penn"
 
 
 def filled(clip: np.ndarray, is_seen: np.ndarray) -> np.ndarray:
@@ -73,10 +70,8 @@ def main() -> None:
         "split": "official",
         "clips": clips,
         "top1": result,
-        "environment": environment(),
     }
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "baselines.json").write_text(json.dumps(payload, indent=1) + "\n")
+    write_result("penn/baselines", payload)
     print(f"Penn Action, official ({clips['train']:,} of 1,258 / {clips['test']:,}; one training video shows nobody)")
     for name, value in result.items():
         print(f"{name:<24}{value:.1f}")

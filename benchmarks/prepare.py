@@ -16,15 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.processes import serving
 from benchmarks.reference.ntu_prepare import denoise, prepare_plain, read_plain, translate
 from feeders.ntu import NTU60
 from feeders.prepare import plan, raw_source
@@ -128,31 +127,14 @@ def write_store(out: Path, *blocks: Block) -> None:
             writer.append(block)
 
 
-@contextmanager
-def serving(make: Callable[[Path, Path], Stages], raw: Path, out: Path) -> Iterator[Callable[[str], None]]:
-    """A process with the stages of a version, and how to have it run one."""
-    context = multiprocessing.get_context("spawn")
-    line, far_end = context.Pipe()
-    process = context.Process(target=serve, args=(make, raw, out, far_end))
-    process.start()
-    line.recv()
-
-    def ask(stage: str) -> None:
-        line.send(stage)
-        line.recv()
-
-    yield ask
-    line.send(None)
-    process.join()
-
-
-def serve(make: Callable[[Path, Path], Stages], raw: Path, out: Path, line: Connection) -> None:
-    """Make the stages of a version, then run every one that comes down the line, until it is None."""
+def make_runner(make: Callable[[Path, Path], Stages], raw: Path, out: Path) -> Callable[[str], None]:
+    """What runs a stage of a version by its name, in a process of its own."""
     stages = make(raw, out)
-    line.send(None)
-    while (stage := line.recv()) is not None:
+
+    def run(stage: str) -> None:
         stages[stage]()
-        line.send(None)
+
+    return run
 
 
 def time_stages(raw: Path, out: Path, rounds: int) -> dict[str, dict[str, float]]:
@@ -161,11 +143,17 @@ def time_stages(raw: Path, out: Path, rounds: int) -> dict[str, dict[str, float]
     from benchmarks.measure import interleaved
 
     seconds: dict[str, dict[str, float]] = {}
-    with serving(plain_stages, raw, out / "plain") as plain, serving(fast_stages, raw, out / "fast") as fast:
+    with (
+        serving(make_runner, plain_stages, raw, out / "plain") as plain,
+        serving(make_runner, fast_stages, raw, out / "fast") as fast,
+    ):
         for stage in ("parse", "clean", "write"):
             seconds[stage] = interleaved({"plain": partial(plain, stage), "fast": partial(fast, stage)}, rounds)
     # In new processes: what the stages keep would be copied into those that the pipeline starts.
-    with serving(plain_whole, raw, out / "plain") as plain, serving(fast_whole, raw, out / "fast") as fast:
+    with (
+        serving(make_runner, plain_whole, raw, out / "plain") as plain,
+        serving(make_runner, fast_whole, raw, out / "fast") as fast,
+    ):
         asked = {"plain": partial(plain, "whole"), "fast": partial(fast, "whole"), SEVERAL: partial(fast, SEVERAL)}
         whole = interleaved(asked, rounds)
     seconds["whole"] = {version: whole[version] for version in ("plain", "fast")}
@@ -227,7 +215,7 @@ def _read_epoch(folder: Path) -> float:
     return round(peak / 1024, 1)
 
 
-def opening_milliseconds(out: Path, rounds: int = 15) -> float:
+def opening_milliseconds(out: Path) -> float:
     """Until the first clip is read of a store of many short clips."""
     draw = np.random.default_rng(0)
     clips = [Recording(str(n), n % 60, 4, (Track(np.arange(4), draw.normal(size=(4, *SHAPE))),)) for n in range(1000)]
@@ -235,7 +223,7 @@ def opening_milliseconds(out: Path, rounds: int = 15) -> float:
     names = (np.array([f"S{copy:03}{name:>17}" for name in block.index.sample_id]) for copy in range(BIG_STORE // 1000))
     write_store(out, *(replace(block, index=replace(block.index, sample_id=sample_id)) for sample_id in names))
     seconds = []
-    for _ in range(rounds):
+    for _ in range(15):
         start = time.perf_counter()
         store = Store(out)
         store.clip(len(store) - 1)

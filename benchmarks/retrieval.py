@@ -12,7 +12,6 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +77,15 @@ def ranks_that_differ(vectors: np.ndarray, probes: Rows) -> int:
     return differing
 
 
-def measure_all(path: Path, line: Connection) -> None:
-    """Send the metrics of all probes, seconds, and MiB of memory above what holds the embeddings."""
+def measure_all(path: Path) -> tuple[tuple[float, ...], float, float]:
+    """The metrics of all probes, seconds, and MiB of memory above what holds the embeddings."""
     vectors = np.load(path)
     product(vectors[np.arange(PEOPLE + 1000)], 1)  # the libraries, the compiled code
     before = _memory("VmRSS")
     start = time.perf_counter()
     values = product(vectors, PEOPLE)
     seconds = time.perf_counter() - start
-    line.send((values, seconds, _memory("VmHWM") - before))
+    return values, seconds, _memory("VmHWM") - before
 
 
 def _memory(what: str) -> float:
@@ -115,15 +114,11 @@ def main() -> None:
     for way, numbers in values.items():
         print(f"{way:10}{seconds[way]:9.2f}" + "".join(f"{number:10.4f}" for number in numbers))
     print(f"{'ratio':10}{ratio:9.2f}   aim {AIM}")
-    context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vectors.npy"
         np.save(path, vectors)
-        here, there = context.Pipe()
-        child = context.Process(target=measure_all, args=(path, there), daemon=True)
-        child.start()
-        numbers, whole, memory = here.recv()
-        child.join()
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            numbers, whole, memory = pool.apply(measure_all, (path,))
     print(f"{'all':10}{whole:9.2f}" + "".join(f"{number:10.4f}" for number in numbers) + f"   ({PEOPLE} probes)")
     print(f"memory over the embeddings: {memory:.0f} MiB, most {MOST_MEMORY}")
     row = {

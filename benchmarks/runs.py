@@ -1,6 +1,8 @@
 """Trainings behind a table: each is one call of a documented door and leaves one JSON, and scores or embeddings.
 
 A finished run is skipped, an interrupted one goes on from its checkpoints, a failed one is said and leaves no result.
+They run where the environment's BENCH_DEVICE says: ``cpu``, or a GPU's number. What a GPU made is kept apart, in
+folders whose names end in ``_gpu``, and ``--table`` shows it where BENCH_DEVICE is set so.
 """
 
 import argparse
@@ -24,13 +26,25 @@ from torchlight.metrics.bootstrap import mean_interval
 from torchlight.metrics.classification import ClassificationMetrics
 from torchlight.scores import align, read_scores
 
+# As a door's --device takes it.
+DEVICE = os.environ.get("BENCH_DEVICE") or "cpu"
+# Of a failed training's console.
+_LINES_SHOWN = 20
+
+
+def apart(folder: Path) -> Path:
+    """A folder of the CPU's runs, or that which stands beside it for `DEVICE`."""
+    if DEVICE != "cpu" and not DEVICE.isdigit():
+        raise ValueError(f"BENCH_DEVICE: got {DEVICE!r}, expected cpu or the number of a GPU")
+    return folder if DEVICE == "cpu" else folder.with_name(f"{folder.name}_gpu")
+
 
 @dataclass(frozen=True)
 class Run(ABC):
     """One training and what it is evaluated on; what a subclass adds as fields is kept with the numbers.
 
     Attributes:
-        work: where the run folders are made.
+        work: where the run folders are made; on a GPU `apart` from it.
         headline: the metric that is said when it is done.
     """
 
@@ -45,7 +59,7 @@ class Run(ABC):
     @property
     @abstractmethod
     def kept(self) -> Path:
-        """The folder of its result files."""
+        """The folder of its result files; on a GPU `apart` from it."""
 
     @property
     @abstractmethod
@@ -75,25 +89,30 @@ class Run(ABC):
     @property
     def scores(self) -> Path:
         """Its kept score file, or embeddings file."""
-        return self.kept / f"{self.name}.npz"
+        return apart(self.kept) / f"{self.name}.npz"
 
     @property
     def result(self) -> Path:
         """Its kept numbers; a run is finished when this file is there."""
-        return self.kept / f"{self.name}.json"
+        return apart(self.kept) / f"{self.name}.json"
+
+    @property
+    def folder(self) -> Path:
+        """What its door is given as ``--work-dir``."""
+        return apart(self.work) / self.name
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """The run folders that its training fills, the one that is evaluated last."""
-        return (self.work / self.name,)
+        return (self.folder,)
 
 
 def train(run: Run, threads: int) -> None:
     """Do one run and keep its numbers and scores."""
     started = time.monotonic()
-    folder = run.work / run.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "console.txt").open("a") as console:
+    run.folder.mkdir(parents=True, exist_ok=True)
+    said = run.folder / "console.txt"
+    with said.open("a") as console:
         done = subprocess.run(
             [sys.executable, *run.command()],
             stdout=console,
@@ -102,9 +121,10 @@ def train(run: Run, threads: int) -> None:
             check=False,
         )
     if done.returncode != 0:
-        print(f"{run.name}: exit code {done.returncode}, see {folder / 'console.txt'}", flush=True)
+        last = said.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]
+        print("\n    ".join([f"{run.name}: exit code {done.returncode}, {said} ends with", *last]), flush=True)
         return
-    run.kept.mkdir(parents=True, exist_ok=True)
+    run.result.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(run.produced, run.scores)
     epochs = [row for stage in run.folders for row in _epochs(stage)]
     payload = {
@@ -119,13 +139,13 @@ def train(run: Run, threads: int) -> None:
         "environment": environment(),
     }
     run.result.write_text(json.dumps(payload, indent=1) + "\n")
-    said = f"{run.headline} {payload['metrics'][run.headline]:.1f}, {payload['training_minutes']} minutes"
-    print(f"{run.name}: {said}", flush=True)
+    reached = f"{run.headline} {payload['metrics'][run.headline]:.1f}"
+    print(f"{run.name}: {reached}, {payload['training_minutes']} minutes", flush=True)
 
 
-def top1(runs: Sequence[Run], key: str = "metrics") -> list[float]:
+def top1(runs: Sequence[Run]) -> list[float]:
     """Top-1 of the finished ones."""
-    return [json.loads(run.result.read_text())[key]["top1"] for run in runs if run.result.exists()]
+    return [json.loads(run.result.read_text())["metrics"]["top1"] for run in runs if run.result.exists()]
 
 
 def difference(first: Sequence[Run], second: Sequence[Run]) -> str:

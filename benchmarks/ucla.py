@@ -36,7 +36,7 @@ class Run(runs.Run):
     """One training and what it is evaluated on."""
 
     work = Path("work_dir/benchmarks/ucla")
-    recipe: ClassVar[tuple[str, ...]] = ("--config", "config/ucla/cpu.yaml", "--device", "cpu")
+    recipe: ClassVar[tuple[str, ...]] = ("--config", "config/ucla/cpu.yaml")
 
     stage: str
     split: str
@@ -71,7 +71,7 @@ class Run(runs.Run):
         return [
             *("main_clip_ucla.py", "--config", f"config/ucla/{STREAMS[self.stream]}.yaml"),
             *self.recipe,
-            *("--work-dir", str(self.work / self.name), "--phase", *phases),
+            *("--device", runs.DEVICE, "--work-dir", str(self.folder), "--phase", *phases),
             *("--resume", "auto", "--save-score", *overrides),
         ]
 

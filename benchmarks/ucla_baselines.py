@@ -4,7 +4,6 @@ export PARTCLIP_DATA=... && python -m benchmarks.ucla_baselines
 """
 
 import argparse
-import json
 
 import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
@@ -12,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from benchmarks.measure import environment
-from benchmarks.ucla import FOLDER, SPLITS
+from benchmarks.measure import write_result
+from benchmarks.ucla import SPLITS
 from feeders.dataset import split_index
 from feeders.locate import open_store
 from feeders.synthetic import SyntheticConfig
@@ -62,9 +61,7 @@ def main() -> None:
         top1["most frequent class"][split] = 100 * float((label[test] == frequent).mean())
         top1["nearest neighbour, 16 frames"][split] = 100 * float(nearest.score(rooted[test], label[test]))
         top1["RBF-SVM"][split] = 100 * float(machine.score(features[test], label[test]))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    payload = {"command": "python -m benchmarks.ucla_baselines", "top1": top1, "environment": environment()}
-    (FOLDER / "baselines.json").write_text(json.dumps(payload, indent=1) + "\n")
+    write_result("ucla/baselines", {"command": "python -m benchmarks.ucla_baselines", "top1": top1})
     for name, values in top1.items():
         print(f"{name:<30}" + "  ".join(f"{split} {value:.1f}" for split, value in values.items()))
 

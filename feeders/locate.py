@@ -7,9 +7,6 @@ ask at once, one prepares and the others wait.
 import hashlib
 import logging
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import feeders.synthetic
@@ -19,6 +16,7 @@ from feeders.prepare.shards import listing_digest
 from feeders.store import Store, is_store
 from feeders.synthetic import SyntheticConfig, write_recordings
 from feeders.synthetic.walkers import WalkersConfig, write_walks
+from torchlight.atomic import locked
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ def _prepared(facts: DataSet, raw: Path) -> Path:
             "python main_gait.py --config config/gait/demo.yaml"
         ) from None
     store = cache_folder() / "stores" / f"{facts.name}-{listing_digest(source, found.files)}"
-    with _only_one(store):
+    with locked(store.with_name(f".{store.name}.lock"), waits=True):
         if not is_store(store):
             logger.info("preparing %d recordings of %s into %s", len(found.files), raw, store)
             jobs = min(8, os.cpu_count() or 1)
@@ -103,7 +101,7 @@ def _demo_recordings(name: str, simulation: SyntheticConfig | WalkersConfig) -> 
     for source in sorted(Path(feeders.synthetic.__file__).parent.glob("*.py")):
         made_of.update(source.read_bytes())
     folder = cache_folder() / "recordings" / f"{name}-{made_of.hexdigest()[:16]}"
-    with _only_one(folder):
+    with locked(folder.with_name(f".{folder.name}.lock"), waits=True):
         if not folder.is_dir():
             logger.info("making the demo's recordings in %s", folder)
             if isinstance(simulation, WalkersConfig):
@@ -111,16 +109,3 @@ def _demo_recordings(name: str, simulation: SyntheticConfig | WalkersConfig) -> 
             else:
                 write_recordings(folder, simulation)
     return folder
-
-
-@contextmanager
-def _only_one(target: Path) -> Iterator[None]:
-    """Let one process at a time make a target; a process that dies lets go of it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.name}.lock").open("a") as lock:
-        # Elsewhere the rename at the end of each preparation still keeps a target whole.
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

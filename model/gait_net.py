@@ -20,7 +20,7 @@ from feeders.skeleton import Skeleton
 from model.encoders.build import EncoderConfig, build_encoder
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.interaction import Interaction, PartInteraction
-from model.parts import pool_slots, slots_of_parts
+from model.parts import encode_slots, slots_of_parts
 from torchlight.config import StrictConfig
 
 _MOMENTUM, _EPS = 0.1, 1e-5  # torch's batch norm
@@ -143,8 +143,7 @@ class GaitNet(nn.Module):
 
     def embed(self, batch: SkeletonBatch) -> PartEmbeddings:
         """Every slot's vector as it stands before the neck."""
-        tokens = self.encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask)
-        slots = pool_slots(tokens)
+        slots = encode_slots(self.encoder, batch)
         parts = self.part_interaction(slots)
         present = torch.cat([slots.present.any(dim=1, keepdim=True), parts.present], dim=1)
         embedding = torch.cat([self.whole_projection(slots.whole()).unsqueeze(1), parts.features], dim=1)

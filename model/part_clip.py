@@ -14,7 +14,7 @@ from feeders.skeleton import Skeleton
 from model.encoders.build import EncoderConfig, build_encoder
 from model.encoders.ctrgcn import CtrGcnConfig
 from model.interaction import Interaction, PartInteraction
-from model.parts import Pooling, SlotFeatures, pool_slots, slots_of_parts
+from model.parts import Pooling, SlotFeatures, encode_slots, slots_of_parts
 from torchlight.config import StrictConfig
 
 _INITIAL_LOG_SCALE = math.log(1 / 0.07)  # CLIP (Radford et al., 2021): initial temperature 0.07
@@ -129,7 +129,7 @@ class PartClip(nn.Module):
         return logits
 
     def _slots(self, batch: SkeletonBatch) -> SlotFeatures:
-        return pool_slots(self.encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask))
+        return encode_slots(self.encoder, batch)
 
     def scale(self) -> Tensor:
         """(1+P,) factors on the cosines. Clamped in place: past the limit a clamp alone would have no gradient back."""

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from feeders.batch import SkeletonBatch
 from feeders.skeleton import Skeleton
 from model.encoders.contract import Encoder, Tokens
 
@@ -43,6 +44,22 @@ class SlotFeatures:
         if self.class_token is not None:
             return self.class_token
         return weighted_mean(self.features, self.weight)
+
+
+def encode_slots(encoder: Encoder, batch: SkeletonBatch) -> SlotFeatures:
+    """What an encoder says of each slot of a batch; a ValueError where its tokens are not those that it announces."""
+    tokens = encoder(batch.pose, batch.joint_weight, batch.body_mask, batch.frame_mask)
+    features, weight = tokens.features.shape, tokens.weight.shape
+    clips, slots, bodies = len(batch), len(encoder.slots), batch.body_mask.shape[1]
+    steps = weight[1] if len(weight) > 1 else 0
+    expected = (clips, encoder.out_channels, steps, slots, bodies), (clips, steps, slots, bodies)
+    if (features, weight) != expected:
+        raise ValueError(
+            f"{type(encoder).__name__}: got tokens of {tuple(features)} with weights of {tuple(weight)}, expected "
+            "(N, out_channels, T', S, M) and (N, T', S, M): "
+            f"N = {clips}, out_channels = {encoder.out_channels}, S = {slots}, M = {bodies}"
+        )
+    return pool_slots(tokens)
 
 
 def pool_slots(tokens: Tokens) -> SlotFeatures:

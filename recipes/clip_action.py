@@ -17,8 +17,9 @@ from model.part_clip import PartClipConfig
 from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
+from torchlight.arrays import some
 from torchlight.checkpoint import Checkpoint, load_state
-from torchlight.config import RunConfig
+from torchlight.config import RunConfig, plain_config
 from torchlight.launch import Recipe
 from torchlight.metrics.classification import ClassificationMetrics, per_class_table
 from torchlight.metrics.zero_shot import ZeroShotMetrics
@@ -153,12 +154,12 @@ def _refuse_other_classes(run: ClipRun, names: Sequence[str], checkpoint: Checkp
     learned = set(checkpoint.extra.get("learned_classes", checkpoint.class_names))
     if leaked := sorted(learned - expected):
         raise ValueError(
-            f"weights: got a checkpoint that has learned from {', '.join(leaked[:5])} ({len(leaked)} classes that "
+            f"weights: got a checkpoint that has learned from {some(leaked)} ({len(leaked)} classes that "
             f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"
         )
     if absent := sorted(expected - learned):
         raise ValueError(
-            f"weights: got a checkpoint that has not learned {', '.join(absent[:5])} ({len(absent)} classes), expected "
+            f"weights: got a checkpoint that has not learned {some(absent)} ({len(absent)} classes), expected "
             f"all that data.zero_shot={run.data.zero_shot or 'null'} shows; test it with the split of its own config"
         )
 
@@ -168,7 +169,7 @@ def _refuse_seen_classes(run: ClipRun, origin: Checkpoint) -> None:
     facts = data_set(run.data)
     hidden_then = facts.unseen_classes(origin.config.get("data", {}).get("zero_shot"))
     if leaked := sorted(facts.unseen_classes(run.data.zero_shot) - hidden_then):
-        names = ", ".join(facts.class_names[number] for number in leaked[:5])
+        names = some(facts.class_names[number] for number in leaked)
         raise ValueError(
             f"init_from: got an encoder that has seen {names} ({len(leaked)} classes that "
             f"data.zero_shot={run.data.zero_shot} keeps unseen), expected one trained with that split"
@@ -185,10 +186,23 @@ def _refuse_another_choice(run: ClipRun, checkpoint: Checkpoint) -> None:
         )
 
 
+def _refuse_other_texts(run: ClipRun, checkpoint: Checkpoint) -> None:
+    """Frozen texts are the checkpoint's: others that the config asks for would have no say."""
+    then, now = checkpoint.config.get("text", {}), plain_config(run.text)
+    if run.text.tower == "none" or not run.text.freeze:
+        return
+    for key in (key for key in now if now[key] != then.get(key, now[key])):
+        raise ValueError(
+            f"text.{key}: got {now[key]!r} with weights that have learned with {then[key]!r}, expected the same: their "
+            "texts are kept with them; train anew for others"
+        )
+
+
 def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> ClipActionTask:
     """The task of a run: its encoder from ``init_from``, unless a checkpoint's weights will be loaded."""
     if checkpoint is not None and checkpoint.class_names == loaders.class_names:
         _refuse_other_classes(run, loaders.class_names, checkpoint)
+        _refuse_other_texts(run, checkpoint)
     if checkpoint is not None and "train" not in run.phases:
         _refuse_another_choice(run, checkpoint)
     skeleton = skeleton_named(loaders.skeleton)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from typing_extensions import Self
 
 from feeders.batch import SkeletonBatch
@@ -26,6 +27,7 @@ from feeders.store import Recording, check
 from model.tasks.clip_action import ClipActionTask
 from recipes.bpmt import BpmtRun
 from recipes.clip_action import ClipRun, trained_task
+from recipes.streams import CHAIN_ENDS_IN
 from torchlight.arrays import check_distinct, some
 from torchlight.checkpoint import Checkpoint, load_checkpoint
 from torchlight.config import SelectBest
@@ -36,9 +38,6 @@ from torchlight.run_dir import RunDir
 from torchlight.task import Prediction, StepOutput, Task
 
 logger = logging.getLogger(__name__)
-
-# The folder of a chain's last run, in the chain's.
-_CHAIN_ENDS_IN = "finetune"
 
 
 @dataclass(frozen=True)
@@ -292,7 +291,7 @@ def _names(clips: Sequence[Recording]) -> tuple[str, ...]:
 
 
 def _checkpoint_in(folder: Path) -> Path:
-    for place in (folder, folder / _CHAIN_ENDS_IN):
+    for place in (folder, folder / CHAIN_ENDS_IN):
         for path in (RunDir(place).best, RunDir(place).last):
             if path.is_file():
                 return path
@@ -308,9 +307,14 @@ def _config(checkpoint: Checkpoint, path: Path) -> ClipRun:
     kept = checkpoint.config
     if "walks_each" in kept:
         raise ValueError(f"{path}: got a gait run, expected one of actions; main_gait.py --phase identify asks it")
-    if "stage" in kept:
-        raise ValueError(f"{path}: got a stage of pretraining, expected a run that tells actions apart")
-    run = BpmtRun.model_validate(kept)
+    if "stage" in kept or not {"bodies", "class_names"} <= checkpoint.extra.keys():
+        raise ValueError(f"{path}: got a run without classes, as a stage of pretraining, expected one of actions")
+    try:
+        run = BpmtRun.model_validate(kept)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{path}: got config {key} {first['input']!r}, expected otherwise: {first['msg']}") from None
     if isinstance(run.train.select, SelectBest) and path.name != RunDir(path.parent).best.name:
         raise FileNotFoundError(f"{RunDir(path.parent).best}: no such checkpoint, which the run has chosen as its best")
     return run

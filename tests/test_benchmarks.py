@@ -1,13 +1,16 @@
 """A benchmark of many hours must not stop at a typing error in its last run."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
 
-from benchmarks import bpmt_runs, gait_baselines, gait_runs, ucla_gpu
+from benchmarks import bpmt_runs, gait_baselines, gait_runs, measure, runs, ucla_gpu
 from benchmarks.ucla import Run, plan
 from feeders.gait.protocols import one_walk
 from feeders.loading import ActionDataConfig
@@ -130,6 +133,60 @@ def test_what_is_not_pretrained_gets_as_many_passes_in_all() -> None:
 def test_planned_runs_have_names_of_their_own() -> None:
     for planned in (plan(), ucla_gpu.plan(), bpmt_runs.plan(), gait_runs.plan()):
         assert len({run.name for run in planned}) == len(planned)
+
+
+# In a process of its own: the device is read once, when a plan is imported.
+_PLANNED = """
+import json
+from benchmarks import bpmt_runs, gait_runs, ucla, ucla_gpu
+runs = [run for plans in (bpmt_runs, gait_runs, ucla, ucla_gpu) for run in plans.plan()]
+print(json.dumps([[run.command(), [str(run.result), str(run.scores), *map(str, run.folders)]] for run in runs]))
+"""
+
+
+def test_runs_on_a_gpu_have_folders_of_their_own() -> None:
+    planned = {}
+    for device in ("cpu", "0"):
+        environment = {**os.environ, "BENCH_DEVICE": device}
+        words = [sys.executable, "-c", _PLANNED]
+        planned[device] = json.loads(subprocess.check_output(words, env=environment, cwd=ROOT))
+    files = {device: {file for _, files in asked for file in files} for device, asked in planned.items()}
+    assert not files["cpu"] & files["0"]
+    assert len(files["cpu"]) == len(files["0"])
+    for device, asked in planned.items():
+        for command, folders in asked:
+            assert command[command.index("--device") + 1] == device
+            work = command[command.index("--work-dir") + 1]
+            assert Path(work) in (Path(folders[-1]), Path(folders[-1]).parent)
+            begun = [word.removeprefix("init_from=") for word in command if word.startswith("init_from=")]
+            assert all(("_gpu/" in folder) == (device == "0") for folder in (work, *begun))
+
+
+def test_a_device_that_could_be_either_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "DEVICE", "auto")
+    with pytest.raises(ValueError, match="BENCH_DEVICE: got 'auto'"):
+        _ = plan()[0].folder
+
+
+def test_a_failed_run_shows_the_end_of_its_console(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Run, "work", tmp_path)
+    script = "import sys; print(*range(100), sep='\\n'); sys.exit(3)"
+    monkeypatch.setattr(Run, "command", lambda run: ["-c", script])
+    run = plan()[0]
+    runs.train(run, threads=1)
+    first, *rest = capsys.readouterr().out.split()
+    assert first == f"{run.name}:"
+    assert "code 3," in " ".join(rest)
+    assert rest[-20:] == [str(number) for number in range(80, 100)]
+
+
+def test_a_copy_without_its_history_says_the_commit_that_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert measure.environment()["commit"] == "unknown"
+    monkeypatch.setenv("BENCH_COMMIT", "abc1234")
+    assert measure.environment()["commit"] == "abc1234"
 
 
 # Bases without data, and what main_gait.py opens with.

@@ -316,7 +316,11 @@ def test_runs_that_tell_other_things_apart_are_not_asked_together(
 
 def test_runs_of_other_kinds_are_refused_by_name(tmp_path: Path, joint: Path) -> None:
     checkpoint = load_checkpoint(joint / "last.pt")
-    for key, says in (("walks_each", "main_gait.py --phase identify"), ("stage", "a stage of pretraining")):
+    for key, says in (
+        ("walks_each", "main_gait.py --phase identify"),
+        ("stage", "a stage of pretraining"),
+        ("dta", "got config dta 1"),
+    ):
         save_checkpoint(tmp_path / "last.pt", replace(checkpoint, config={**checkpoint.config, key: 1}))
         with pytest.raises(ValueError, match=says):
             Predictor.load(tmp_path)

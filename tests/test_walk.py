@@ -154,6 +154,13 @@ def test_bad_input_is_one_clear_line(cache: Path, tmp_path: Path, words: tuple[s
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+def test_texts_that_the_weights_have_not_learned_with_are_refused(cache: Path, runs: dict[str, Path]) -> None:
+    words = ("--work-dir", runs["joint"], "--phase", "test", "--device", "cpu", "text.prompts=penn")
+    done = call(cache, "main_clip_ntu.py", *words)
+    assert done.returncode == 2
+    assert "text.prompts: got 'penn' with weights that have learned with 'demo'" in done.stderr
+
+
 def test_scores_that_do_not_join_are_named(cache: Path, runs: dict[str, Path], tmp_path: Path) -> None:
     other = tmp_path / "other"
     done = action(cache, other, "data.synthetic.repetitions=2", "data.modality=bone", "train.epochs=1")

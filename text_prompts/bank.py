@@ -38,9 +38,10 @@ class ClassPrompt:
         """Text of a region; ``left_hands`` falls back to ``hands`` where the sides do not differ."""
         side, _, rest = name.partition("_")
         for key in (name, rest) if side in ("left", "right") else (name,):
-            if key in self.regions:
+            if self.regions.get(key, "").strip():
                 return self.regions[key]
-        raise ValueError(f"prompt of {self.name!r}: got no text for region {name!r}, only {sorted(self.regions)}")
+        there = [key for key, text in self.regions.items() if text.strip()]
+        raise ValueError(f"prompt of {self.name!r}: got no text for region {name!r}, only {sorted(there)}")
 
 
 @dataclass(frozen=True)
@@ -59,15 +60,19 @@ class PromptBank:
         return PromptBank(self.source, tuple(prompts[name] for name in class_names))
 
     def whole_texts(self) -> tuple[tuple[str, ...], ...]:
-        """Per class, the phrasings of the whole action that training draws from: name, synonyms, sentence."""
-        return tuple((prompt.name, *prompt.synonyms, prompt.whole) for prompt in self.classes)
+        """Per class, the phrasings of the whole action that training draws from: name, synonyms, sentence if any."""
+        phrasings = ((prompt.name, *prompt.synonyms, prompt.whole) for prompt in self.classes)
+        return tuple(tuple(text for text in texts if text.strip()) for texts in phrasings)
 
     def part_texts(self, regions: Sequence[str], include_name: bool) -> tuple[str, ...]:
         """Per class, the text of a body part that covers these regions: ``name, region text, region text``."""
-        return tuple(
-            ", ".join(([prompt.name] if include_name else []) + [prompt.region(region) for region in regions])
-            for prompt in self.classes
-        )
+        try:
+            return tuple(
+                ", ".join(([prompt.name] if include_name else []) + [prompt.region(region) for region in regions])
+                for prompt in self.classes
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.source}: {error}") from None
 
 
 @dataclass(frozen=True)

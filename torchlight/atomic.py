@@ -1,6 +1,7 @@
-"""Files that are either the old one or the new one, never half of either."""
+"""Files that are either the old one or the new one, never half of either, and that one process at a time makes."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,3 +54,21 @@ def remove_unfinished(folder: Path) -> None:
     """Delete what writers that were killed have left in a folder."""
     for leftover in folder.glob(f".*{SUFFIX}"):
         leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, *, waits: bool) -> Iterator[None]:
+    """Hold a lock file, of which one process at a time is the holder; a process that dies lets go of it.
+
+    Where there are no such locks (Windows) nothing is held, and files that replace each other in one step remain.
+
+    Raises:
+        BlockingIOError: another one holds it, and this one does not wait.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from torchlight.arrays import some
 from torchlight.atomic import write_atomically
 
 FORMAT = 1
@@ -129,14 +130,9 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], where: str) -> No
     ]
     kinds = (("missing", missing), ("left over", left_over), ("of another shape", reshaped))
     if any(names for _, names in kinds):
-        difference = "; ".join(f"{len(names)} {kind}: {_few(names)}" for kind, names in kinds if names)
+        difference = "; ".join(f"{len(names)} {kind}: {some(names)}" for kind, names in kinds if names)
         raise ValueError(f"{where}: the weights do not fit the network: {difference}")
     module.load_state_dict(state)
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return shown if len(names) <= 5 else f"{shown}, …"
 
 
 def _plain(value: Any) -> Any:

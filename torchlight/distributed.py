@@ -3,7 +3,7 @@
 import atexit
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
@@ -42,20 +42,21 @@ def join_processes(device: torch.device, place: str = "env://", rank: int = -1, 
     dist.init_process_group(backend, init_method=place, rank=rank, world_size=size, timeout=timedelta(hours=3))
 
 
-def leave_processes() -> NoReturn:
-    """End this process well, as soon as all others have come as far; one that has failed just ends.
+def leave_processes(code: int = 0) -> NoReturn:
+    """End this process, with code 0 as soon as all others have come as far; one that has failed just ends.
 
     Neither is the group taken down nor does the interpreter end as usual: a thread of gloo's that lets go of a tensor
     then waits for the interpreter for ever (torch 2.4) or aborts (https://github.com/pytorch/pytorch/pull/179291).
     """
     try:
-        barrier()
+        if code == 0:
+            barrier()
     except RuntimeError:
-        os._exit(1)  # Another one is gone, and has said why.
+        code = 1  # Another one is gone, and has said why.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 def barrier() -> None:
@@ -125,8 +126,7 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        sizes = all_gather(len(tensor))
+    def forward(ctx: Any, tensor: Tensor, sizes: Sequence[int]) -> Tensor:
         ctx.begin, ctx.count = sum(sizes[: rank()]), len(tensor)
         padded = tensor.new_zeros((max(sizes), *tensor.shape[1:]))
         padded[: len(tensor)] = tensor
@@ -135,23 +135,23 @@ class _Gather(torch.autograd.Function):
         return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total[ctx.begin : ctx.begin + ctx.count]
+        return total[ctx.begin : ctx.begin + ctx.count], None
 
 
-def gather_with_gradient(tensor: Tensor) -> Tensor:
+def gather_with_gradient(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Everybody's rows one after the other, in rank order, with gradient.
 
     As the engine averages gradients over processes, a loss that every process computes over all gathered rows trains
     exactly as one process on the whole batch would.
 
     Shapes:
-        tensor: (N, ...), N may differ between processes, the rest may not
-        returns: (sum of N, ...)
+        tensors: (N, ...) each, N may differ between processes, the rest may not
+        returns: (sum of N, ...) each
     """
     if world_size() == 1:
-        return tensor
-    rows: Tensor = _Gather.apply(tensor)
-    return rows
+        return tensors
+    sizes = all_gather(len(tensors[0]))
+    return tuple(_Gather.apply(tensor, sizes) for tensor in tensors)

@@ -24,6 +24,7 @@ from torchlight.distributed import (
 )
 from torchlight.evaluation import autocast, evaluate, predict
 from torchlight.log import LossMeter, ScalarWriter
+from torchlight.metrics.bootstrap import ENDS
 from torchlight.optim import WeightAverage, build_optimiser, learning_rate, set_learning_rate
 from torchlight.progress import progress_bar
 from torchlight.run_dir import RunDir
@@ -319,4 +320,4 @@ def _checked(loaders: Loaders, run: RunConfig) -> Loader:
 
 
 def _is_point(name: str) -> bool:
-    return not name.endswith(("_low", "_high"))
+    return not name.endswith(ENDS)

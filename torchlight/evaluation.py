@@ -1,6 +1,5 @@
 """Predict a split on every process and measure the whole of it once."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -8,6 +7,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from torchlight.arrays import check_distinct
 from torchlight.config import Precision
 from torchlight.distributed import all_gather, broadcast_module, from_main, is_main
 from torchlight.progress import progress_bar
@@ -65,9 +65,7 @@ def predict(task: Task, loader: Loader, split: str, device: torch.device, precis
         pieces.append(Prediction(piece.sample_ids, _to_host(piece.labels), outputs))
     task.train(was_training)
     joined = Prediction.join(list(chain.from_iterable(all_gather(pieces))))
-    repeated = [name for name, times in Counter(joined.sample_ids).items() if times > 1]
-    if repeated:
-        raise ValueError(f"{split}: got sample {repeated[0]} more than once ({len(repeated)} such), expected each once")
+    check_distinct(split, joined.sample_ids)
     return _take(joined, sorted(range(len(joined)), key=joined.sample_ids.__getitem__))
 
 

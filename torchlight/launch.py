@@ -187,7 +187,7 @@ def on_devices(tokens: Sequence[str], work: Callable[[torch.device], int]) -> in
     if launched_by_torchrun():
         device = _device_under_torchrun(tokens)
         join_processes(device)
-        return _work_in_company(partial(work, device))
+        leave_processes(end_in_one_line(partial(work, device)))
     devices = resolve_devices(tokens)
     if len(devices) == 1:
         return work(devices[0])
@@ -219,16 +219,7 @@ def _work_as_one_of(
     number: int, work: Callable[[torch.device], int], devices: Sequence[torch.device], place: str
 ) -> None:
     join_processes(devices[number], place, number, len(devices))
-    code = _work_in_company(partial(work, devices[number]))
-    if code:
-        sys.exit(code)
-
-
-def _work_in_company(work: Callable[[], int]) -> int:
-    code = end_in_one_line(work)
-    if code == 0:
-        leave_processes()
-    return code
+    leave_processes(end_in_one_line(partial(work, devices[number])))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from torchlight.checkpoint import Checkpoint
 from torchlight.config import RunConfig
 from torchlight.evaluation import Evaluation
+from torchlight.metrics.bootstrap import ENDS
 from torchlight.run_dir import RunDir
 from torchlight.scores import ScoreFile, write_scores
 from torchlight.task import Loaders
@@ -29,8 +30,8 @@ def outcome_table(result: Evaluation) -> str:
     """Metric, value and, where ``metric_low`` and ``metric_high`` are there, its interval."""
     lines = []
     for name, value in result.values.items():
-        if not name.endswith(("_low", "_high")):
-            low, high = result.values.get(f"{name}_low"), result.values.get(f"{name}_high")
+        if not name.endswith(ENDS):
+            low, high = (result.values.get(name + end) for end in ENDS)
             interval = "" if low is None or high is None else f"  [{low:.2f}, {high:.2f}]"
             lines.append(f"  {name:<24}{value:7.2f}{interval}")
     return "\n".join(lines)
@@ -44,12 +45,12 @@ class Origin:
     chosen_by: str
 
 
-def outcome_scores(result: Evaluation, loaders: Loaders, origin: Origin) -> ScoreFile:
-    """The score file of a task that classifies; outputs other than the logits are its ``extra``."""
+def save_scores(run: RunConfig, result: Evaluation, loaders: Loaders, origin: Origin, run_dir: RunDir) -> Path:
+    """Write the score file of a split, for a task that classifies; outputs beside the logits are its ``extra``."""
     outputs = {name: output.numpy() for name, output in result.prediction.outputs.items()}
     if "logits" not in outputs:
         raise ValueError("save_score: got a task without logits, expected one that classifies; use --save-score False")
-    return ScoreFile(
+    file = ScoreFile(
         sample_id=result.prediction.sample_ids,
         logits=outputs.pop("logits"),
         labels=result.prediction.labels.numpy(),
@@ -61,10 +62,6 @@ def outcome_scores(result: Evaluation, loaders: Loaders, origin: Origin) -> Scor
         chosen_by=origin.chosen_by,
         extra=outputs,
     )
-
-
-def save_scores(run: RunConfig, result: Evaluation, loaders: Loaders, origin: Origin, run_dir: RunDir) -> Path:
-    """Write the score file of a split, for a task that classifies."""
     path = run_dir.scores(result.split)
-    write_scores(path, outcome_scores(result, loaders, origin))
+    write_scores(path, file)
     return path

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         if asked.command == "import":
-            summary = _import(asked.file, asked.out, asked.class_names)
+            summary = _import(asked.file, asked.out, asked.class_names, asked.jobs)
         else:
             store = Store(asked.store)
             protocol = _protocol(store, asked)
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     read.add_argument("file", type=Path, help="NTU60_CS.npz or its like, ntu60_3danno.pkl, or a folder")
     read.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store to make; must not exist")
     read.add_argument("--class-names", type=Path, metavar="FILE", help="one name a line, where they are not NTU's")
+    read.add_argument("--jobs", type=int, default=min(8, os.cpu_count() or 1), help="processes that read a folder")
     write = commands.add_parser("export", help="store -> padded .npz, for CTR-GCN's feeder and its like")
     write.add_argument("store", type=Path, help="a prepared store of 25 joints")
     write.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz to write")
@@ -54,13 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _import(file: Path, out: Path, class_names: Path | None) -> str:
+def _import(file: Path, out: Path, class_names: Path | None, jobs: int) -> str:
     lines = [] if class_names is None else read_text(class_names).splitlines()
     names = [line.strip() for line in lines if line.strip()] or None
     if file.is_dir():
         if names is None:
             raise ValueError(f"{file}: got .skeleton files without names of the actions, expected --class-names FILE")
-        return import_ntu_layout(file, out, names).summary()
+        return import_ntu_layout(file, out, names, jobs).summary()
     if not file.is_file():
         raise FileNotFoundError(f"{file}: got nothing there, expected a padded .npz, a pyskl .pkl or a folder")
     return (import_padded(file, out, names) if zipfile.is_zipfile(file) else import_pyskl(file, out)).summary()

@@ -96,13 +96,11 @@ def export_padded(
     *,
     frames: int = 300,
     too_much: Literal["refuse", "cut"] = "refuse",
-    copy_single_body: bool | None = None,
 ) -> ExportReport:
     """A store as a padded file of T ``frames``, replaced in one step.
 
-    Samples stand by the protocol's fields, then by name, as published. ``too_much`` says what to do with clips of more
-    frames, or more than two bodies; ``copy_single_body``, whether a body that is alone stands twice, which None leaves
-    to the published habit: it does in NTU 120.
+    Samples stand by the protocol's fields, then by name, and in NTU 120 a body that is alone stands twice, as
+    published. ``too_much`` says what to do with clips of more frames, or more than two bodies.
 
     Raises:
         ValueError: the store has another skeleton, a side has no clips, or clips have too much.
@@ -121,7 +119,7 @@ def export_padded(
             f"{store.folder}: got {len(cut)} clips of more than {frames} frames or {_BODIES} bodies, first "
             f"{index.sample_id[cut[0]]}, expected none; cut them with --cut"
         )
-    copies = header.dataset == "ntu120" if copy_single_body is None else copy_single_body
+    copies = header.dataset == "ntu120"
     with open_atomically(file) as stream, zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
         for side, samples in sides.items():
             one_hot = np.eye(len(header.class_names))[index.label[samples]]

@@ -8,9 +8,8 @@ copies of each other across the splits.
 
 import logging
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from feeders.prepare.shards import PREPARE_VERSION, Shard, listing_digest, load_
 from feeders.prepare.source import RawSource
 from feeders.store import Store, is_store
 from torchlight.arrays import some
+from torchlight.atomic import locked
 
 __all__ = ["DATASETS", "PREPARE_VERSION", "Preparation", "Report", "plan", "prepare", "raw_source", "report_path"]
 
@@ -232,13 +232,9 @@ def prepare(
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[Path]:
     """The folder of unfinished work, of which one process at a time is the master; ValueError for a second one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{folder}: got another process that is at work here, wait until it ends") from None
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / "lock", waits=False))
+        except BlockingIOError:
+            raise ValueError(f"{folder}: got another process that is at work here, wait until it ends") from None
         yield folder

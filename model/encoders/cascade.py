@@ -212,7 +212,6 @@ class CascadeEncoder(StagedEncoder):
         groups: slot -> joints that T1 encodes together.
     """
 
-    time_stride = 1
     slots_are_parts = True
     _frozen: tuple[nn.Module, ...] = ()
 

@@ -26,13 +26,11 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         out_channels: C' of the tokens.
-        time_stride: T // T'.
         slots: names of the S slots: the skeleton's joints, or the parts of a scheme.
         slots_are_parts: True where a slot is a part, False where it is a joint.
     """
 
     out_channels: int
-    time_stride: int
     slots: tuple[str, ...]
     slots_are_parts: bool
 

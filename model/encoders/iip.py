@@ -137,7 +137,6 @@ class IipLayer(nn.Module):
 class Iip(Encoder):
     """A token is a part of one body in one frame; bodies do not see each other."""
 
-    time_stride = 1
     slots_are_parts = True
 
     def __init__(self, config: IipConfig, skeleton: Skeleton) -> None:

@@ -220,8 +220,7 @@ class ClipActionTask(Task):
             text, label = self.texts.draw(self.learned), self.output_of_class[label]
         else:
             text = self.texts.draw(label)
-            embedding, text = gather_with_gradient(embedding), gather_with_gradient(text)
-            present, label = gather_with_gradient(present), gather_with_gradient(label)
+            embedding, text, present, label = gather_with_gradient(embedding, text, present, label)
         slots = self.network.slot_names
         losses = {}
         for row, (slot, seen) in enumerate(zip(slots, rows_showing(present), strict=True)):

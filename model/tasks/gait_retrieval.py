@@ -73,9 +73,8 @@ class GaitRetrievalTask(Task):
         A walk in which a part is not seen does not count for that part.
         """
         own = self.network.embed(batch)
-        everyone = PartEmbeddings(gather_with_gradient(own.embedding.float()), gather_with_gradient(own.present))
-        label = gather_with_gradient(batch.label)
-        output = self.network.judge(everyone)
+        embedding, present, label = gather_with_gradient(own.embedding.float(), own.present, batch.label)
+        output = self.network.judge(PartEmbeddings(embedding, present))
         embedding = F.normalize(output.embedding, dim=-1) if self.is_cosine else output.embedding
         losses: dict[str, Tensor] = {}
         slots = self.network.slot_names

@@ -21,7 +21,7 @@ class TwoStages(StagedEncoder):
         self.first = PointEncoder(skeleton, channels)
         self.second = nn.Sequential(nn.BatchNorm1d(channels), nn.Linear(channels, channels), nn.Dropout(0.1))
         self.head = nn.Linear(channels, skeleton.coordinates)
-        self.out_channels, self.time_stride = channels, 1
+        self.out_channels = channels
         self.slots, self.slots_are_parts = skeleton.joints, False
         self.joint_groups = (tuple(range(len(skeleton.joints))),)
         self.begun: list[str | None] = []

@@ -13,7 +13,7 @@ class PointEncoder(Encoder):
 
     def __init__(self, skeleton: Skeleton, channels: int = 16) -> None:
         super().__init__()
-        self.out_channels, self.time_stride = channels, 1
+        self.out_channels = channels
         self.slots, self.slots_are_parts = skeleton.joints, False
         self.lift = nn.Linear(skeleton.coordinates, channels)
 

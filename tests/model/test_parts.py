@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from feeders.skeleton import KINECT20
 from model.encoders.contract import Tokens
 from model.interaction import CrossAttentionHead, PartInteraction
-from model.parts import SlotFeatures, pool_slots, slots_of_parts
-from tests.model.stand_in import PartEncoder, PointEncoder
+from model.parts import SlotFeatures, encode_slots, pool_slots, slots_of_parts
+from tests.model.stand_in import PartEncoder, PointEncoder, clips
 
 PARTS = {"torso": (0, 1, 2), "arms": (2, 3), "legs": (0, 4, 5)}
 
@@ -49,6 +50,17 @@ def test_what_has_no_weight_changes_no_mean() -> None:
     weight[1, 2, 3, 0] = 0
     changed = torch.where(weight.unsqueeze(1) == 0, 1e3, features)
     assert_close(pool_slots(Tokens(changed, weight)).features, pool_slots(Tokens(features, weight)).features)
+
+
+def test_an_encoder_whose_tokens_are_not_as_announced_is_named() -> None:
+    class Careless(PointEncoder):
+        def forward(self, *batch: Tensor) -> Tokens:
+            tokens = super().forward(*batch)
+            return Tokens(tokens.features, tokens.weight[:, :, :1])
+
+    assert encode_slots(PointEncoder(KINECT20), clips(2)).features.shape == (2, 20, 16)
+    with pytest.raises(ValueError, match=r"Careless: got tokens of \(2, 16, 5, 20, 2\) with weights of \(2, 5, 1, 2\)"):
+        encode_slots(Careless(KINECT20), clips(2))
 
 
 def test_parts_are_found_among_joints_and_among_parts() -> None:

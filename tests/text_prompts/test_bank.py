@@ -120,6 +120,13 @@ def test_part_texts_are_name_and_regions_joined_by_commas() -> None:
 def test_whole_texts_are_name_synonyms_and_sentence() -> None:
     run = prompt("run")
     assert bank(run).whole_texts() == (("run", *run.synonyms, run.whole),)
+    assert bank(prompt("run", whole=" ")).whole_texts() == (("run", *run.synonyms),)
+
+
+def test_a_part_is_never_described_by_nothing() -> None:
+    silent = bank(prompt("run", regions=with_region("hip", " ")))
+    with pytest.raises(ValueError, match=f"{silent.source}: prompt of 'run': got no text for region 'hip', only"):
+        silent.part_texts(["hip"], include_name=True)
 
 
 def test_a_sound_bank_has_no_issues() -> None:

@@ -39,7 +39,7 @@ def work(number: int, folder: str) -> None:
     rows = ROWS[begin : begin + SIZES[number]]
     found: dict[str, Any] = {"world": world_size(), "all": all_gather(number), "main": from_main(number + 7)}
     net = network()
-    contrastive(gather_with_gradient(net(rows))).backward()
+    contrastive(*gather_with_gradient(net(rows))).backward()
     average_gradients(list(net.parameters()))
     found["gradients"] = [parameter.grad for parameter in net.parameters()]
     lonely, nobodys = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
@@ -51,7 +51,7 @@ def work(number: int, folder: str) -> None:
     norm.running_mean.fill_(number + 1.0)
     broadcast_module(norm, buffers_only=True)
     found["buffer"] = norm.running_mean
-    found["labels"] = gather_with_gradient(torch.arange(SIZES[number]) + 10 * number)
+    (found["labels"],) = gather_with_gradient(torch.arange(SIZES[number]) + 10 * number)
     with main_first():
         found["first"] = Path(folder, "made").exists()
         Path(folder, "made").touch()
@@ -90,5 +90,5 @@ def test_a_gradient_of_one_process_is_shared_and_one_of_nobody_stays_none(found:
 
 def test_alone_everything_is_the_identity() -> None:
     rows = torch.ones(2, 3, requires_grad=True)
-    assert gather_with_gradient(rows) is rows
+    assert gather_with_gradient(rows) == (rows,)
     assert (all_gather(3), from_main(3), rank(), world_size()) == ([3], 3, 0, 1)

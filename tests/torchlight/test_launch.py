@@ -411,7 +411,7 @@ def test_a_sample_predicted_twice_is_refused(
     doubled = take(clips("val", 4), [0, 1, 2, 3, 2])
     monkeypatch.setattr(toy_recipe, "clips", lambda split, count: doubled if split == "val" else clips(split, count))
     assert door(tmp_path) == 2
-    assert "val: got sample val002 more than once" in capsys.readouterr().err
+    assert "val: got sample ids more than once (val002" in capsys.readouterr().err
 
 
 def test_predictions_do_not_depend_on_their_batches(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 _BLOCK = 1 << 21
 
+ENDS = ("_low", "_high")
+"""What the names of an interval's ends have behind the metric's."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -20,6 +23,13 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    def named(self, name: str) -> dict[str, float]:
+        """As a metric and its two ends."""
+        return dict(zip((name, *(name + end for end in ENDS)), (self.estimate, self.low, self.high), strict=True))
+
+    def __str__(self) -> str:
+        return f"{self.estimate:6.2f} [{self.low:6.2f}, {self.high:6.2f}]"
 
 
 def mean_interval(

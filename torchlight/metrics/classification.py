@@ -25,7 +25,7 @@ class ClassificationMetrics:
 
     Args:
         topk: a k beyond the number of classes is right for every sample.
-        draws: bootstrap resamples; 0 leaves the intervals out.
+        draws: bootstrap resamples.
         output: the prediction's output that holds the logits (N, K).
     """
 
@@ -51,9 +51,7 @@ class ClassificationMetrics:
     def _with_interval(
         self, name: str, right: NDArray[np.bool_], groups: NDArray[np.integer[Any]] | None
     ) -> dict[str, float]:
-        interval = mean_interval(100.0 * right, groups, draws=max(self.draws, 1), seed=self.seed)
-        values = {name: interval.estimate}
-        return values | {f"{name}_low": interval.low, f"{name}_high": interval.high} if self.draws else values
+        return mean_interval(100.0 * right, groups, draws=self.draws, seed=self.seed).named(name)
 
 
 def rank_of_truth(labels: NDArray[np.integer[Any]], logits: NDArray[Any]) -> NDArray[np.int64]:

@@ -119,30 +119,6 @@ class EmbeddingSpace:
             return number / 2
         return number if self.is_rooted else np.sqrt(number)
 
-    @classmethod
-    def over_spread(
-        cls,
-        weights: NDArray[np.float64],
-        spaces: Sequence["EmbeddingSpace"],
-        probe: Rows,
-        gallery: Rows,
-        *,
-        of_vectors: bool = False,
-    ) -> NDArray[np.float64]:
-        """(S,) weights under which streams count alike, however far apart each holds its walks; see `spread`.
-
-        They are for the distances of `fused`, or for the squares that joined vectors add up; a cosine is a square.
-
-        Raises:
-            ValueError: a stream holds all of them equally far apart.
-        """
-        spreads = np.array([space.spread(probe, gallery) for space in spaces])
-        if not (spreads > 0).all():
-            got = " ".join(f"{spread:.3g}" for spread in spreads)
-            raise ValueError(f"spread: got {got}, expected distances that differ in every stream; or --scale none")
-        is_square = of_vectors and not spaces[0].is_cosine
-        return np.asarray(weights / (spreads**2 if is_square else spreads))
-
     def spread(self, probe: Rows, gallery: Rows, most: int = 1000) -> float:
         """The standard deviation of the distances of rows to rows, of evenly chosen ``most`` on either side."""
         few = [rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)] for rows in (probe, gallery)]
@@ -152,6 +128,29 @@ class EmbeddingSpace:
     def between(self, probe: Rows, gallery: Rows, *, is_double: bool = False) -> "EmbeddingDistances":
         """The distances of rows to rows; ``is_double`` for an error below 1e-7 of the longest vector."""
         return EmbeddingDistances(self, probe, gallery, is_double)
+
+
+def weights_over_spread(
+    weights: NDArray[np.float64],
+    spaces: Sequence[EmbeddingSpace],
+    probe: Rows,
+    gallery: Rows,
+    *,
+    of_vectors: bool = False,
+) -> NDArray[np.float64]:
+    """(S,) weights under which streams count alike, however far apart each holds its walks (`EmbeddingSpace.spread`).
+
+    They are for the distances of `fused`, or for the squares that joined vectors add up; a cosine is a square.
+
+    Raises:
+        ValueError: a stream holds all of them equally far apart.
+    """
+    spreads = np.array([space.spread(probe, gallery) for space in spaces])
+    if not (spreads > 0).all():
+        got = " ".join(f"{spread:.3g}" for spread in spreads)
+        raise ValueError(f"spread: got {got}, expected distances that differ in every stream; or --scale none")
+    is_square = of_vectors and not spaces[0].is_cosine
+    return np.asarray(weights / (spreads**2 if is_square else spreads))
 
 
 class EmbeddingDistances:

@@ -107,7 +107,7 @@ class RetrievalMetrics:
 
     Args:
         table: what is known of the samples; a prediction is joined to it by sample id.
-        draws: bootstrap resamples; 0 leaves the intervals out.
+        draws: bootstrap resamples.
         embedding, present: the prediction's outputs that hold (N, P, D) and (N, P).
     """
 
@@ -151,9 +151,7 @@ class RetrievalMetrics:
         return values
 
     def _summary(self, trials: Trials) -> dict[str, float]:
-        intervals = {metric: trials.interval(metric, draws=max(self.draws, 1), seed=self.seed) for metric in METRICS}
-        if not self.draws:
-            intervals = {metric: Interval(i.estimate, np.nan, np.nan) for metric, i in intervals.items()}
+        intervals = {metric: trials.interval(metric, draws=self.draws, seed=self.seed) for metric in METRICS}
         chance = cluster_interval(trials.chance, trials.identity, trials.mean_over, draws=1).estimate
         return _named(intervals) | {"chance_rank1": chance}
 
@@ -233,20 +231,16 @@ def comparison(
         lines.append((f"{group or 'system':<{width}} weight" + "".join(f"  {name:<23}" for name in header)).rstrip())
         for name, whole in trials.items():
             part = whole if code is None else whole.within(code)
-            cells = [_cell(part.interval(metric)) for metric in shown]
-            cells += [_cell(verified[name].intervals(())["eer"])] if code is None else []
+            cells = [str(part.interval(metric)) for metric in shown]
+            cells += [str(verified[name].intervals(())["eer"])] if code is None else []
             weight = f"{weights[name]:.3f}" if name in weights else ""
             lines.append(f"{name:<{width}} {weight:>6}  {'  '.join(cells)}")
     for name in others:
         found = difference(some, trials[name])
-        cells = [_cell(found[metric]) for metric in shown]
-        cells.append(_cell(verified[last].equal_error_difference(verified[name])))
+        cells = [str(found[metric]) for metric in shown]
+        cells.append(str(verified[last].equal_error_difference(verified[name])))
         lines.append(f"{last} - {name}".ljust(width + 7) + f"  {'  '.join(cells)}")
     return "\n".join(lines)
-
-
-def _cell(interval: Interval) -> str:
-    return f"{interval.estimate:6.2f} [{interval.low:6.2f}, {interval.high:6.2f}]"
 
 
 def _values(ranking: Ranking) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
@@ -266,10 +260,5 @@ def _values(ranking: Ranking) -> tuple[dict[str, NDArray[np.float64]], NDArray[n
 
 
 def _named(intervals: Mapping[str, Interval]) -> dict[str, float]:
-    """Each estimate and, where there is an interval, its ends."""
-    values: dict[str, float] = {}
-    for name, interval in intervals.items():
-        values[name] = interval.estimate
-        if np.isfinite(interval.low):
-            values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
-    return values
+    """Each estimate and its ends."""
+    return {key: value for name, interval in intervals.items() for key, value in interval.named(name).items()}

@@ -55,14 +55,9 @@ class Verification:
     def intervals(
         self, rates: Sequence[float] = FALSE_POSITIVE_RATES, *, draws: int = 2000, seed: int = 0
     ) -> dict[str, Interval]:
-        """``eer`` and ``tpr@fpr=<rate>`` in percent, each with its 95 % bootstrap interval over identities of probes.
-
-        Without ``draws`` the ends are NaN.
-        """
+        """``eer`` and ``tpr@fpr=<rate>`` in percent, each with its 95 % bootstrap interval over probes' identities."""
         estimates = [self.equal_error, *(self.true_positive_at(rate) for rate in rates)]
-        ends = [np.full(1, np.nan)] * len(estimates)
-        if draws:
-            ends = list(np.concatenate([self._resampled(rates, t) for t in self._counts(draws, seed)], axis=1))
+        ends = np.concatenate([self._resampled(rates, times) for times in self._counts(draws, seed)], axis=1)
         names = ("eer", *(f"tpr@fpr={rate:g}" for rate in rates))
         return {n: interval_of(100 * e, 100 * d) for n, e, d in zip(names, estimates, ends, strict=True)}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from torchlight.metrics.bootstrap import Interval, harmonic_interval, mean_interval
+from torchlight.metrics.bootstrap import harmonic_interval, mean_interval
 from torchlight.metrics.classification import rank_of_truth
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ZeroShotMetrics:
                     values |= self._mean(prefix + name, of_kind)
             if all(map(len, kinds.values())):
                 interval = harmonic_interval(*(100.0 * of_kind for of_kind in kinds.values()), **self._how)
-                values |= _named(prefix + "harmonic", interval)
+                values |= interval.named(prefix + "harmonic")
         return values | {"gzsl_chance": 100 / classes}
 
     @property
@@ -67,7 +67,7 @@ class ZeroShotMetrics:
         return {"draws": self.draws, "seed": self.seed}
 
     def _mean(self, name: str, right: NDArray[np.bool_]) -> dict[str, float]:
-        return _named(name, mean_interval(100.0 * right, **self._how))
+        return mean_interval(100.0 * right, **self._how).named(name)
 
 
 def _right_among(
@@ -76,7 +76,3 @@ def _right_among(
     """(N,) whether the true class, itself a candidate, is the highest candidate."""
     place = np.cumsum(is_candidate) - 1
     return rank_of_truth(place[labels], scores[:, is_candidate]) < 1
-
-
-def _named(name: str, interval: Interval) -> dict[str, float]:
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
