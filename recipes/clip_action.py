@@ -18,7 +18,7 @@ from model.tasks.clip_action import ClipActionTask, InferenceConfig
 from model.tasks.zero_shot import ZeroShotTask
 from model.text_tower import TextConfig
 from torchlight.arrays import some
-from torchlight.checkpoint import Checkpoint
+from torchlight.checkpoint import Checkpoint, load_state
 from torchlight.config import RunConfig, plain_config
 from torchlight.distributed import is_main
 from torchlight.launch import Recipe
@@ -140,7 +140,9 @@ def refuse_early(run: ClipRun, phases: Sequence[str]) -> None:
     if run.data.validation_subjects == ():
         _refuse_validation(run)
     facts = data_set(run.data)
-    build_optimiser(_built(run, facts.class_names, facts.skeleton, None), run.train.optimiser)
+    bodies = run.data.bodies or facts.bodies
+    task = _built(run, facts.class_names, facts.skeleton, bodies, _learned(run), None)
+    build_optimiser(task, run.train.optimiser)
 
 
 def _learned(run: ClipRun) -> tuple[int, ...]:
@@ -227,7 +229,9 @@ def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
         _refuse_another_choice(run, checkpoint)
         _warn_of_learned_clips(run, loaders, checkpoint)
     skeleton = skeleton_named(loaders.skeleton)
-    task = _built(run, loaders.class_names, skeleton, None if checkpoint is None else checkpoint.weights)
+    bodies = run.data.bodies or data_set(run.data).bodies
+    state = None if checkpoint is None else checkpoint.weights
+    task = _built(run, loaders.class_names, skeleton, bodies, _learned(run), state)
     if checkpoint is None and run.init_from is not None:
         origin = load_encoder(task.network.encoder, run.init_from, run.model.encoder, skeleton)
         if origin.class_names == loaders.class_names:
@@ -242,8 +246,26 @@ def clip_task(run: ClipRun, loaders: Loaders, checkpoint: Checkpoint | None) -> 
     return task
 
 
+def trained_task(run: ClipRun, checkpoint: Checkpoint, where: str) -> ClipActionTask:
+    """The task that a checkpoint is of, with its weights: ``run`` is its config, ``where`` its place, for errors.
+
+    No data is asked for, nor a text model where texts were frozen.
+    """
+    learned = checkpoint.extra.get("learned_classes", checkpoint.class_names)
+    numbers = tuple(map(checkpoint.class_names.index, learned))
+    skeleton, bodies = skeleton_named(checkpoint.skeleton), checkpoint.extra["bodies"]
+    task = _built(run, checkpoint.class_names, skeleton, bodies, numbers, checkpoint.weights)
+    load_state(task, checkpoint.weights, where)
+    return task
+
+
 def _built(
-    run: ClipRun, class_names: Sequence[str], skeleton: Skeleton, state: Mapping[str, Tensor] | None
+    run: ClipRun,
+    class_names: Sequence[str],
+    skeleton: Skeleton,
+    bodies: int,
+    learned: Sequence[int],
+    state: Mapping[str, Tensor] | None,
 ) -> ClipActionTask:
     build = ClipActionTask.build if run.data.zero_shot is None else ZeroShotTask.build
     return build(
@@ -253,9 +275,9 @@ def _built(
         inference=run.inference,
         skeleton=skeleton,
         class_names=class_names,
-        bodies=run.data.bodies or data_set(run.data).bodies,
+        bodies=bodies,
         state=state,
-        learned=_learned(run),
+        learned=learned,
         modality=run.data.modality,
     )
 

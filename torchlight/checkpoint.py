@@ -77,6 +77,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, memory.getvalue())
 
 
+def demand_checkpoint(path: Path) -> None:
+    """A FileNotFoundError where there is no such file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint; train first (--phase train) or give --weights FILE")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU. Nothing in the file is executed.
 
@@ -84,8 +90,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         FileNotFoundError: there is none.
         ValueError: the file is damaged, holds code, or is not a checkpoint of ours.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such checkpoint; train first (--phase train) or give --weights FILE")
+    demand_checkpoint(path)
     # Read first: torch's reader reports a cut-off file as an OSError, as if the disk had failed.
     file = io.BytesIO(path.read_bytes())
     try:

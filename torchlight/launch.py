@@ -19,7 +19,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, spawn
 
 from torchlight.allocator import keep_freed_memory
 from torchlight.atomic import remove_unfinished, write_atomically
-from torchlight.checkpoint import Checkpoint, load_checkpoint, load_state
+from torchlight.checkpoint import Checkpoint, demand_checkpoint, load_checkpoint, load_state
 from torchlight.command_line import Command, parse_command
 from torchlight.config import RunConfig, SelectBest, config_differences, dump_config, load_config
 from torchlight.devices import resolve_devices
@@ -252,6 +252,9 @@ def run_phases(recipe: Recipe[R], config: R, command: Command, device: torch.dev
         make_deterministic()
     run_dir = RunDir(Path(config.work_dir))
     start = _start_of(run_dir, config, command) if "train" in config.phases else None
+    if start is None:
+        # Before the data is read, and before anything is left in a folder that holds no run.
+        demand_checkpoint(_tested(run_dir, config, command.weights))
     if is_main():
         _open_run_dir(run_dir, config, is_trained=start is not None)
     barrier()
@@ -379,10 +382,14 @@ def _fitting(run: _Run[R], path: Path) -> Checkpoint:
     return checkpoint
 
 
+def _tested(run_dir: RunDir, config: RunConfig, weights: Path | None) -> Path:
+    """The checkpoint that is tested: the one named, else the one that the run selects."""
+    return weights or (run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last)
+
+
 def _load_trained(run: _Run[R], weights: Path | None) -> Trained[R]:
     config, loaders, run_dir = run.config, run.loaders, run.run_dir
-    selected = run_dir.best if isinstance(config.train.select, SelectBest) else run_dir.last
-    path = selected if weights is None else weights
+    path = _tested(run_dir, config, weights)
     checkpoint = _fitting(run, path)
     task = run.build_task(checkpoint)
     load_state(task, checkpoint.weights, str(path))

@@ -67,6 +67,11 @@ class RunDir:
         """People with names, by their embeddings."""
         return self.root / "gallery.npz"
 
+    @property
+    def predicted(self) -> Path:
+        """What was said of clips of somebody's own."""
+        return self.root / "predicted.jsonl"
+
     def refuse_a_run(self) -> None:
         """A ValueError where there is a run in the folder already."""
         if held := [path.name for path in (self.last, self.best) if path.exists()]:
@@ -78,8 +83,9 @@ class RunDir:
     def clear(self) -> None:
         """Delete what a former run has left, but for its log, which goes on."""
         own = (self.config, self.last, self.metrics, self.gallery)
-        made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "embeddings/*.csv", "identified.jsonl", "tb/events.*")
-        for old in (*own, *(file for pattern in made for file in self.root.glob(pattern))):
+        said = (self.predicted, self.root / "identified.jsonl")
+        made = ("best*.pt", "scores/*.npz", "embeddings/*.npz", "embeddings/*.csv", "tb/events.*")
+        for old in (*own, *said, *(file for pattern in made for file in self.root.glob(pattern))):
             old.unlink(missing_ok=True)
 
     def take_over(self, last: Path) -> None:

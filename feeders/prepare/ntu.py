@@ -1,5 +1,6 @@
 """NTU RGB+D 60 and 120, and the demo, from their ``.skeleton`` files: which files, and each one's clip."""
 
+from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from typing import get_args
@@ -22,18 +23,22 @@ def read(classes: int, denoise: Denoise, copies_body: bool, name: str, content: 
     setup, camera, subject, replication, action = map(int, fields.groups())
     if not 1 <= action <= classes:
         raise ValueError(f"{name}: got action {action}, expected 1 to {classes}")
-    cleaned = clean(name, read_skeleton(name, content), denoise, copies_body=copies_body)
-    recording = Recording(
-        sample_id=name,
+    reading = unlabelled(denoise, copies_body, name, content)
+    recording = replace(
+        reading.recording,
         label=action - 1,
-        frames=cleaned.frames,
-        bodies=cleaned.bodies,
         subject=subject,
         camera=camera,
         setup=setup,
         replication=replication,
     )
-    return Reading(recording, cleaned.notes)
+    return replace(reading, recording=recording)
+
+
+def unlabelled(denoise: Denoise, copies_body: bool, name: str, content: bytes) -> Reading:
+    """The clip of a ``.skeleton`` file of any name."""
+    cleaned = clean(name, read_skeleton(name, content), denoise, copies_body=copies_body)
+    return Reading(Recording(name, 0, cleaned.frames, cleaned.bodies), cleaned.notes)
 
 
 def belongs(last_setup: int, name: str) -> bool:
@@ -59,6 +64,7 @@ def ntu_source(dataset: str, denoise: Denoise = "default") -> RawSource:
         belongs=is_of_set,
         missing=frozenset() if dataset == "demo" else frozenset(filter(is_of_set, missing)),
         cleaning=denoise,
+        unlabelled=partial(unlabelled, denoise, dataset == "ntu120"),
     )
 
 

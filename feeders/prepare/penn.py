@@ -17,7 +17,8 @@ joints, are notes. A file is broken where it is truncated, lacks a key, has an u
 import io
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.io import loadmat
@@ -28,7 +29,8 @@ from feeders.prepare.source import NobodySeenError, RawSource, Reading
 from feeders.store import Recording, Track
 
 _NAME = re.compile(r"\d{4}")
-_NEEDED = ("action", "x", "y", "visibility", "train", "dimensions")
+_SHOWN = ("x", "y", "visibility", "dimensions")
+_NEEDED = ("action", "train", *_SHOWN)
 _SIDES = {1: TRAINING, -1: TEST}
 _PLACEHOLDER = 1.0
 
@@ -40,13 +42,38 @@ def belongs(name: str) -> bool:
 
 def read(name: str, content: bytes) -> Reading:
     """One clip; ValueError where the file is broken, NobodySeenError where no joint is ever visible."""
-    clip = _variables(name, content)
+    clip = _variables(name, content, _NEEDED)
     action = _word(clip["action"]).replace("_", " ")
     side = _SIDES.get(_number(clip["train"]))
     if action not in CLASS_NAMES or side is None:
         raise ValueError(
             f"{name}: got action {action!r} and train {_word(clip['train'])}, expected one of {CLASS_NAMES}, 1 or -1"
         )
+    label, view = CLASS_NAMES.index(action), _word(clip.get("pose", ""))
+    reading = _reading(name, clip)
+    recording = replace(
+        reading.recording,
+        label=label,
+        subject=fold(label, int(name)),
+        camera=VIEWS.index(view) + 1 if view in VIEWS else -1,
+        setup=side,
+    )
+    return replace(reading, recording=recording)
+
+
+def unlabelled(name: str, content: bytes) -> Reading:
+    """The clip of a file of any name, which needs no ``action`` and no ``train``."""
+    return _reading(name, _variables(name, content, _SHOWN))
+
+
+def placed(joints: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Positions (..., 2) in a file's pixels -> about the middle of the image, y up."""
+    centre = np.array([width + 1.0, height + 1.0]) / 2.0
+    return (joints - centre) * (1.0, -1.0)
+
+
+def _reading(name: str, clip: Mapping[str, np.ndarray]) -> Reading:
+    """What a clip shows, whatever its label."""
     height, width = (_number(clip["dimensions"], axis) for axis in (0, 1))
     if height < 1 or width < 1:
         raise ValueError(f"{name}: got an image of {width} x {height} pixels, expected a size")
@@ -62,18 +89,13 @@ def read(name: str, content: bytes) -> Reading:
         "coordinates that are no numbers, taken as hidden": not is_finite[is_visible].all(),
         "frames without a visible joint, taken as without a body": len(frames) < len(joints),
     }
-    centre = np.array([width + 1.0, height + 1.0]) / 2.0
-    placed = np.where(is_seen[..., None], (joints - centre) * (1.0, -1.0), 0.0)
-    label, view = CLASS_NAMES.index(action), _word(clip.get("pose", ""))
+    seen = np.where(is_seen[..., None], placed(joints, width, height), 0.0)
     return Reading(
         Recording(
             sample_id=name,
-            label=label,
+            label=0,
             frames=len(joints),
-            bodies=(Track(frames, placed[frames].astype(np.float32), is_seen[frames].astype(np.float32)),),
-            subject=fold(label, int(name)),
-            camera=VIEWS.index(view) + 1 if view in VIEWS else -1,
-            setup=side,
+            bodies=(Track(frames, seen[frames].astype(np.float32), is_seen[frames].astype(np.float32)),),
             width=width,
             height=height,
         ),
@@ -81,13 +103,13 @@ def read(name: str, content: bytes) -> Reading:
     )
 
 
-def _variables(name: str, content: bytes) -> Mapping[str, np.ndarray]:
+def _variables(name: str, content: bytes, needed: Sequence[str]) -> Mapping[str, np.ndarray]:
     try:
         clip: dict[str, np.ndarray] = loadmat(io.BytesIO(content))
     except (ValueError, TypeError, LookupError, OSError, NotImplementedError, MatReadError, zlib.error) as error:
         raise ValueError(f"{name}: got a truncated or broken MATLAB file ({error}), expected version 5") from error
-    if missing := [key for key in _NEEDED if key not in clip or not np.size(clip[key])]:
-        raise ValueError(f"{name}: got no {', '.join(missing)}, expected {', '.join(_NEEDED)}")
+    if missing := [key for key in needed if key not in clip or not np.size(clip[key])]:
+        raise ValueError(f"{name}: got no {', '.join(missing)}, expected {', '.join(needed)}")
     return clip
 
 
@@ -134,6 +156,7 @@ SOURCE = RawSource(
     dataset=PENN,
     suffix=".mat",
     read=read,
+    unlabelled=unlabelled,
     belongs=belongs,
     skip_broken=False,
     may_kill=True,  # scipy's reader of MATLAB files trusts them

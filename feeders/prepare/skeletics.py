@@ -15,6 +15,7 @@ most frames are kept, as the published parser does; its gaps are gaps here. Labe
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -54,6 +55,13 @@ def read(name: str, content: bytes) -> Reading:
     side, action, _ = name.split("/")
     if action not in CLASS_NAMES:
         raise ValueError(f"{name}: got folder {action!r}, expected a class name, as {CLASS_NAMES[0]!r}")
+    reading = unlabelled(name, content)
+    recording = replace(reading.recording, label=CLASS_NAMES.index(action), subject=fold(name), setup=_SIDES[side])
+    return replace(reading, recording=recording)
+
+
+def unlabelled(name: str, content: bytes) -> Reading:
+    """The clip of a file of any name."""
     try:
         people = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -69,11 +77,9 @@ def read(name: str, content: bytes) -> Reading:
     start = min(int(track.frames[0]) for track in kept)
     recording = Recording(
         sample_id=name,
-        label=CLASS_NAMES.index(action),
+        label=0,
         frames=max(int(track.frames[-1]) for track in kept) - start + 1,
         bodies=tuple(Track(track.frames - start, track.joints) for track in kept),
-        subject=fold(name),
-        setup=_SIDES[side],
     )
     return Reading(recording, ("people beyond the two in most frames, left out",) if len(tracks) > len(kept) else ())
 
@@ -105,6 +111,7 @@ SOURCE = RawSource(
     dataset=SKELETICS,
     suffix=_SUFFIX,
     read=read,
+    unlabelled=unlabelled,
     scan=scan,
     layout="a folder with vibe_results_train.zip and vibe_results_val.zip, unpacked or not (zenodo record 4515787)",
 )

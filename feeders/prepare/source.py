@@ -76,6 +76,8 @@ class RawSource:
         may_kill: damaged files may end the process that reads them, so that it is never this one.
         name: a file's path below the raw folder, or in its zip -> the sample's name; by default its stem.
         scan: a raw folder -> its items, where these are not just its files of that suffix.
+        unlabelled: as ``read``, of a file that is called as its owner likes and whose action nobody has named: the clip
+            has label 0 and is of no known person.
         complete: (source, places, items) -> the source with what only the raw folder tells: whose walks these are, or
             a published list of test people beside them.
         has_frame_rate: whether anything says how many frames a second the recordings have.
@@ -93,5 +95,6 @@ class RawSource:
     may_kill: bool = False
     name: Callable[[PurePosixPath], str] = _stem
     scan: Callable[[Path], Iterator[RawItem]] | None = None
+    unlabelled: Callable[[str, Any], Reading] | None = None
     complete: Callable[["RawSource", Sequence[Path], Sequence[RawItem]], "RawSource"] | None = None
     has_frame_rate: bool = True

@@ -2,7 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
+from typing import Any
 
 import numpy as np
 
@@ -26,28 +29,34 @@ def read(name: str, content: bytes) -> Reading:
         raise ValueError(f"{name}: got an unknown name, expected aAA_sSS_eEE_vVV with an action of {ACTIONS}")
     action, subject, replication, camera = map(int, fields.groups())
     label = ACTIONS.index(action)
+    clip = _content(name, content)
+    if clip.get("file_name", name) != name or clip.get("label", label + 1) != label + 1:
+        raise ValueError(
+            f"{name}: got file_name {clip.get('file_name')!r} and label {clip.get('label')!r} inside, "
+            f"expected {name!r} and {label + 1}"
+        )
+    recording = _recording(name, clip)
+    return Reading(replace(recording, label=label, subject=subject, camera=camera, replication=replication))
+
+
+def unlabelled(name: str, content: bytes) -> Reading:
+    """The clip of a file of any name, whatever ``file_name`` and ``label`` are inside."""
+    return Reading(_recording(name, _content(name, content)))
+
+
+def _content(name: str, content: bytes) -> dict[str, Any]:
     try:
         clip = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: got truncated or broken JSON ({error}), expected a whole file") from error
     if not isinstance(clip, dict) or not isinstance(clip.get("skeletons"), list):
         raise ValueError(f"{name}: got no `skeletons` list, expected keys file_name, skeletons, label")
-    if clip.get("file_name", name) != name or clip.get("label", label + 1) != label + 1:
-        raise ValueError(
-            f"{name}: got file_name {clip.get('file_name')!r} and label {clip.get('label')!r} inside, "
-            f"expected {name!r} and {label + 1}"
-        )
-    return Reading(
-        Recording(
-            sample_id=name,
-            label=label,
-            frames=len(clip["skeletons"]),
-            bodies=(Track(np.arange(len(clip["skeletons"])), _joints(clip["skeletons"], name)),),
-            subject=subject,
-            camera=camera,
-            replication=replication,
-        )
-    )
+    return clip
+
+
+def _recording(name: str, clip: Mapping[str, Any]) -> Recording:
+    joints = _joints(clip["skeletons"], name)
+    return Recording(name, 0, len(joints), (Track(np.arange(len(joints)), joints),))
 
 
 def _joints(skeletons: list[object], name: str) -> np.ndarray:
@@ -72,6 +81,7 @@ SOURCE = RawSource(
     dataset=UCLA,
     suffix=".json",
     read=read,
+    unlabelled=unlabelled,
     belongs=belongs,
     skip_broken=False,
     layout="a folder of aAA_sSS_eEE_vVV.json files (`all_sqe`, 1,484 of them); "

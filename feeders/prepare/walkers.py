@@ -85,6 +85,11 @@ def read(skeleton: Skeleton, known: Sequence[Sequence[str]], name: str, content:
     walk = Walk(label, label, camera, setup=condition, replication=int(digits[1]) if digits else -1)
     if name.startswith(_PICKLED):
         return read_detections(name.removeprefix(_PICKLED), walk, *pickled_frames(name, content, len(skeleton.joints)))
+    return read_csv(skeleton, walk, name, content)
+
+
+def read_csv(skeleton: Skeleton, walk: Walk, name: str, content: bytes) -> Reading:
+    """One person in the frames of a CSV file, whatever its path says."""
     numbers, joints, weight = read_table(skeleton, name, content)
     if skeleton.coordinates == 2:
         return read_detections(name, walk, numbers, np.concatenate([joints, weight[..., None]], axis=2))

@@ -297,6 +297,19 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
     assert torch.equal(moved(loose), moved(free))
 
 
+@pytest.mark.parametrize("words", [(), ("--weights", "nowhere.pt")])
+def test_a_test_of_nothing_reads_no_data_and_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    def read(run: Any, phases: Any) -> Any:
+        raise AssertionError("data was read")
+
+    none = tmp_path / "none"
+    assert run(replace(RECIPE, build_loaders=read), ["--work-dir", str(none), "--phase", "test", *words]) == 2
+    assert "no such checkpoint" in capsys.readouterr().err
+    assert not none.exists()
+
+
 def test_weights_begin_a_training_and_the_test_after_it_uses_what_was_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
