@@ -176,10 +176,7 @@ def stores_of(clips: Iterable[Recording], skeleton: Skeleton) -> Iterator[list[S
 
 
 def _writer(place: Path, skeleton: Skeleton) -> StoreWriter:
-    joints, coordinates, name = len(skeleton.joints), skeleton.coordinates, skeleton.name
-    return StoreWriter(
-        place, dataset="clips", skeleton=name, joints=joints, coordinates=coordinates, class_names=("?",)
-    )
+    return StoreWriter(place, dataset="clips", skeleton=skeleton, class_names=("?",))
 
 
 def _track(person: np.ndarray) -> Track:
@@ -202,8 +199,8 @@ def _array(name: str, content: bytes) -> np.ndarray:
 
 
 def _of_store(store: Store, skeleton: Skeleton) -> Iterator[Recording]:
-    if store.header.skeleton != skeleton.name:
-        raise ValueError(f"{store.folder}: got a store of {store.header.skeleton}, expected {skeleton.name}")
+    if store.header.skeleton != skeleton.written:
+        raise ValueError(f"{store.folder}: got a store of {store.header.skeleton_name}, expected {skeleton.name}")
     index, has_weights = store.index, store.arrays()[1] is not None
     for number, name in enumerate(index.sample_id.tolist()):
         clip = store.clip(number)

@@ -254,7 +254,7 @@ def ask(predictors: Sequence[Predictor], places: Sequence[Path | str], image: tu
     """
     first, *others = predictors
     for other in others:
-        if other.class_names != first.class_names or other.skeleton.name != first.skeleton.name:
+        if other.class_names != first.class_names or other.skeleton != first.skeleton:
             raise ValueError(
                 f"runs: got one of {len(first.class_names)} classes on {first.skeleton.name} and one of "
                 f"{len(other.class_names)} on {other.skeleton.name}, expected the same classes and skeleton"
