@@ -47,7 +47,6 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=RunConfig)
 # Seconds that a process which is not the main one waits before it speaks of its error.
 _PATIENCE = 5.0
-_PHASES = ("train", "validate", "test", "zeroshot")
 # What a phase evaluates where that is not everything there is.
 _SPLITS = {"validate": ("val",), "zeroshot": ("test",)}
 # A resumed run may differ in these: they say where and how loudly it runs, not what it computes.
@@ -164,8 +163,7 @@ def _start(recipe: Recipe[R], argv: Sequence[str]) -> int:
     offered = (*recipe.phases, *recipe.own_phases)
     command = parse_command(argv, offered, recipe.description, recipe.files_of)
     config = load_config(recipe.schema, config_files(command, recipe.default_config), command.overrides)
-    unknown = [phase for phase in config.phases if phase not in offered or phase not in (*_PHASES, *recipe.own_phases)]
-    if unknown:
+    if unknown := [phase for phase in config.phases if phase not in offered]:
         raise ValueError(f"phases: got {unknown[0]!r}, expected some of {', '.join(offered)}")
     return on_devices(config.device, partial(run_phases, recipe, config, command))
 
@@ -410,7 +408,8 @@ def _test(run: _Run[R], weights: Path | None, splits: Sequence[str]) -> None:
         run_dir.replace_row(outcome_row(result, checkpoint, path.name, sha), key=("split", "checkpoint_sha"))
         text = f"{split}: {len(result.prediction)} samples, {path} ({checkpoint.chosen_by})\n{outcome_table(result)}"
         if split == "test" and run.recipe.report is not None:
-            text += "\n" + run.recipe.report(config, result.prediction, loaders).rstrip("\n")
+            text += "\n" + run.recipe.report(config, result.prediction, loaders)
+        text = text.rstrip("\n")
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
         logger.debug("%s", text)
