@@ -43,6 +43,16 @@ class SkeletonBatch:
         return replace(self, **moved)
 
 
+def hide(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:
+    """The batch with what is hidden made absent: position and weight 0.
+
+    Shapes:
+        hidden: bool, broadcast to (N, T, V)
+    """
+    shown = (~hidden).to(batch.pose.dtype)[..., None]
+    return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
+
+
 def mirrored(batch: SkeletonBatch, skeleton: Skeleton) -> SkeletonBatch:
     """The mirror image of every clip, in any modality: x turned round, left joints in the places of right ones."""
     partner = list(skeleton.mirror)

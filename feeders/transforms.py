@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import assert_never
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, hide
 from feeders.draws import between, normal, uniform
 from feeders.skeleton import Skeleton
 from torchlight.config import StrictConfig
@@ -85,9 +85,9 @@ def augment(
         batch = replace(batch, pose=batch.pose + settings.noise * drawn * _seen(batch))
     if settings.joint_mask:
         joints = batch.pose.shape[3]
-        batch = hide(batch, _flags(uniform(seeds, "joint mask", joints) < settings.joint_mask))
+        batch = hide_joints(batch, _flags(uniform(seeds, "joint mask", joints) < settings.joint_mask))
     if settings.part_mask:
-        batch = hide(batch, _drawn_part(settings, skeleton, seeds))
+        batch = hide_joints(batch, _drawn_part(settings, skeleton, seeds))
     return batch
 
 
@@ -190,10 +190,9 @@ def shear_matrices(entries: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def hide(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:
+def hide_joints(batch: SkeletonBatch, hidden: Tensor) -> SkeletonBatch:
     """Make (N, V) joints absent; a sample that would lose every joint keeps them all."""
-    shown = (~hidden | hidden.all(dim=1, keepdim=True)).to(batch.pose.dtype)[:, None, :, None]
-    return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
+    return hide(batch, (hidden & ~hidden.all(dim=1, keepdim=True))[:, None])
 
 
 def centre(batch: SkeletonBatch, where: Sequence[Sequence[int]], when: Centre) -> SkeletonBatch:

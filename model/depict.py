@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, hide
 from model.at_rest import at_rest
-from model.masking import MaskConfig, draw_seeds, hidden, hide
+from model.masking import MaskConfig, draw_seeds, hidden
 from model.part_clip import PartClip
 from torchlight.config import StrictConfig
 

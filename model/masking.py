@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -68,12 +67,6 @@ def _some_of_group(is_seen_NTV: Tensor, mask: MaskConfig, seeds: np.ndarray, str
             return torch.zeros_like(is_seen_NTV)
         case _:
             assert_never(mask.what)
-
-
-def hide(batch: SkeletonBatch, hidden_NTV: Tensor) -> SkeletonBatch:
-    """The batch with what is hidden made absent: position and weight 0."""
-    shown = (~hidden_NTV).to(batch.pose.dtype)[..., None]
-    return replace(batch, pose=batch.pose * shown[:, None], joint_weight=batch.joint_weight * shown)
 
 
 def some_of(candidates: Tensor, share: float, seeds: np.ndarray, stream: str) -> Tensor:

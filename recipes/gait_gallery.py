@@ -140,9 +140,10 @@ def _walks(trained: Trained[GaitRun], files: Sequence[Path], side: str) -> tuple
             store = store_of_files(own.header.dataset if own else run.data.dataset, files, Path(folder), own)
             if store.header.skeleton != trained.loaders.skeleton:
                 raise ValueError(
-                    f"{files[0]}: got walks of {store.header.skeleton}, expected {trained.loaders.skeleton} as learned"
+                    f"{files[0]}: got walks of {store.skeleton.name}, expected "
+                    f"{skeleton_named(trained.loaders.skeleton).name} as learned"
                 )
-            pipeline = GaitPipeline(store, skeleton_named(store.header.skeleton), run.data)
+            pipeline = GaitPipeline(store, store.skeleton, run.data)
             loader = EvaluationWalks(pipeline, np.arange(len(store)), run.train.evaluation_batch_size)
             prediction = predict(trained.task, loader, side, trained.device, precision)
         counts, names = np.ones(len(prediction), dtype=np.bool_), store.header.class_names

@@ -120,7 +120,7 @@ def walk_loaders(run: WalksRun, splits: Collection[str]) -> Loaders:
     if not splits:
         facts = gait_data_set(run.data)
         names = {"identities": facts.class_names}
-        return Loaders(None, {}, facts.name, (), facts.skeleton.name, "+".join(run.data.inputs), names)
+        return Loaders(None, {}, facts.name, (), facts.skeleton.written, "+".join(run.data.inputs), names)
     people = run.train.batch_size // run.walks_each
     return build_gait_loaders(
         run.data, people, run.walks_each, run.train.evaluation_batch_size, run.seed, sorted(splits)

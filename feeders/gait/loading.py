@@ -15,7 +15,7 @@ import torch
 from pydantic import AfterValidator, Field
 from typing_extensions import assert_never
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, hide
 from feeders.batch_loader import BatchLoader
 from feeders.casia_b import CASIA_B
 from feeders.dataset import DataSet, Protocol, announce, usual_validation, wanted_splits, warn_of_copies
@@ -30,7 +30,7 @@ from feeders.locate import open_store, own_store
 from feeders.oumvlp_pose import OUMVLP_POSE
 from feeders.reading import read_resampled
 from feeders.sampler import IdentitySampler
-from feeders.skeleton import Skeleton, skeleton_named
+from feeders.skeleton import Skeleton
 from feeders.store import Store
 from feeders.synthetic.walkers import WalkersConfig
 from feeders.transforms import AugmentConfig, augment
@@ -209,9 +209,7 @@ class GaitPipeline:
         read = read_resampled(self.store, self.skeleton, samples, window.grid, bodies=1)
         inside = torch.from_numpy(window.inside)
         batch = replace(
-            read,
-            pose=read.pose * inside[:, None, :, None, None],
-            joint_weight=read.joint_weight * inside[:, :, None, None],
+            hide(read, ~inside[:, :, None]),
             frame_mask=inside,
             meta={**read.meta, "identity": read.label} | ({} if seeds is None else {"seed": torch.from_numpy(seeds)}),
         )
@@ -299,7 +297,7 @@ def _own_walkers(store: Store, data: GaitDataConfig) -> DataSet:
     test, everyone = frozenset(subject[name] for name in data.test_people), frozenset(subject.values())
     return DataSet(
         name=store.header.dataset,
-        skeleton=skeleton_named(store.header.skeleton),
+        skeleton=store.skeleton,
         class_names=names,
         protocols=MappingProxyType({"own": Protocol({"subject": everyone - test}, {"subject": test})}),
         root="",

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from feeders.batch import SkeletonBatch
+from feeders.batch import SkeletonBatch, hide
 from model.encoders.contract import StagedEncoder
-from model.masking import MaskConfig, draw_seeds, hidden, hide
+from model.masking import MaskConfig, draw_seeds, hidden
 from torchlight.task import Prediction, StepOutput, Task
 
 

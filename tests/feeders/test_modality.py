@@ -6,7 +6,7 @@ import torch
 from feeders.batch import SkeletonBatch
 from feeders.modality import to_modality
 from feeders.skeleton import NTU25
-from feeders.transforms import hide
+from feeders.transforms import hide_joints
 
 ROOT = NTU25.root
 
@@ -86,7 +86,7 @@ def test_bone_motion_is_the_motion_of_bones(batch: SkeletonBatch) -> None:
 
 def test_a_bone_to_a_hidden_joint_is_hidden(batch: SkeletonBatch) -> None:
     elbow, wrist, hand = NTU25.index("left_elbow", "left_wrist", "left_hand")
-    bone = to_modality(hide(batch, torch.eye(25)[wrist].bool().expand(3, 25)), NTU25, "bone")
+    bone = to_modality(hide_joints(batch, torch.eye(25)[wrist].bool().expand(3, 25)), NTU25, "bone")
     for joint in (wrist, hand):
         assert (bone.pose[:, :, :, joint] == 0).all()
         assert (bone.joint_weight[:, :, joint] == 0).all()

@@ -14,7 +14,7 @@ from feeders.transforms import (
     augment,
     centre,
     drawn_moves,
-    hide,
+    hide_joints,
     min_max,
     move,
     rotation_matrices,
@@ -174,7 +174,7 @@ def test_aligning_leaves_a_clip_without_a_hip_line_as_it_is(batch: SkeletonBatch
     pose[:, :, :, LEFT_HIP] = pose[:, :, :, RIGHT_HIP]
     flat = replace(batch, pose=pose)
     assert torch.equal(align(flat, NTU25, "clip").pose, pose)
-    hidden = hide(batch, torch.eye(25)[LEFT_HIP].bool().expand(3, 25))
+    hidden = hide_joints(batch, torch.eye(25)[LEFT_HIP].bool().expand(3, 25))
     assert torch.equal(align(hidden, NTU25, "first_frame").pose, hidden.pose)
 
 
@@ -203,7 +203,7 @@ def test_hiding_zeroes_pose_and_weight_but_never_a_whole_sample(batch: SkeletonB
     hidden = torch.zeros(3, 25, dtype=torch.bool)
     hidden[0, 5] = True
     hidden[1] = True
-    result = hide(batch, hidden)
+    result = hide_joints(batch, hidden)
     assert (result.joint_weight[0, :, 5] == 0).all()
     assert (result.pose[0, :, :, 5] == 0).all()
     assert torch.equal(result.pose[1:], batch.pose[1:])

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from feeders.modality import to_modality
 from feeders.skeleton import KINECT20, NTU25, Skeleton
-from feeders.transforms import hide
+from feeders.transforms import hide_joints
 from model.encoders.iip import Iip, IipConfig, PartAttention
 from model.part_clip import PartClip, PartClipConfig
 from model.parts import pool_slots
@@ -168,7 +168,7 @@ def test_a_part_that_is_masked_meets_no_text() -> None:
     batch = difficult_clips(KINECT20)
     legs = torch.zeros(4, 20, dtype=torch.bool)
     legs[0, list(KINECT20.parts("five_parts_disjoint")["left_leg"].joints)] = True
-    output = network(hide(batch, legs))
+    output = network(hide_joints(batch, legs))
     assert output.text is not None
     absent = [[0, 1 + PARTS.index("left_leg")], [2, 1 + PARTS.index("left_arm")]]
     assert (~output.text.present).nonzero().tolist() == absent

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.masking import MaskConfig, draw_seeds, hidden, hide, shuffled, some_of
+from feeders.batch import hide
+from model.masking import MaskConfig, draw_seeds, hidden, shuffled, some_of
 from tests.model.staged import gappy_clips, seeded, taken
 
 
