@@ -187,6 +187,9 @@ def _track(person: np.ndarray) -> Track:
 
 
 def _array(name: str, content: bytes) -> np.ndarray:
+    if not content.startswith((b"\x93NUMPY", b"PK")):
+        # numpy takes it for a pickle, and advises to trust it.
+        raise ValueError(f"{name}: got a file that does not begin as .npy files do, expected a plain array of numbers")
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
     # numpy reads a header as Python's.
