@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from recipes.predict import Answer, Predictor, ask
+from recipes.answers import table
+from recipes.predict import Predictor, ask
 from torchlight.atomic import write_atomically
 from torchlight.command_line import Parser
 from torchlight.run_dir import RunDir
@@ -40,24 +41,6 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     if args.top < 1 or min(args.image_size or (1,)) < 1:
         raise ValueError(f"--top, --image-size: got {args.top} and {args.image_size}, expected 1 at least")
     return args
-
-
-def table(answers: Sequence[Answer]) -> str:
-    """A line for what each clip shows and, where a run knows texts, one for what each part of it looks like."""
-    lines = [f"{'clip':<{width(answers)}}  class, probability in percent; nearest text of each part, cosine"]
-    for answer in answers:
-        classes = ", ".join(f"{each.name} {100 * each.probability:.1f}" for each in answer.classes)
-        lines.append(f"{answer.clip:<{width(answers)}}  {classes}")
-        said = (
-            f"{part}: {text.name} {text.cosine:.2f}" if text else f"{part}: -" for part, text in answer.parts.items()
-        )
-        lines += [f"{'':<{width(answers)}}  {', '.join(said)}"] if answer.parts else []
-    return "\n".join(lines)
-
-
-def width(answers: Sequence[Answer]) -> int:
-    """Of the column of names."""
-    return max(len("clip"), *(len(answer.clip) for answer in answers))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ Clips go the way of the run's own test clips: the same store, the same pipeline,
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from feeders.loading import ClipLoader, Pipeline
 from feeders.skeleton import Skeleton
 from feeders.store import Recording, check
 from model.tasks.clip_action import ClipActionTask
+from recipes.answers import Scores, fused
 from recipes.bpmt import BpmtRun
 from recipes.clip_action import ClipRun, trained_task
 from recipes.streams import CHAIN_ENDS_IN
@@ -33,76 +34,10 @@ from torchlight.checkpoint import Checkpoint, load_checkpoint
 from torchlight.config import SelectBest
 from torchlight.devices import resolve_devices
 from torchlight.evaluation import predict
-from torchlight.metrics.fusion import fuse, normalised
 from torchlight.run_dir import RunDir
 from torchlight.task import Prediction, StepOutput, Task
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Class:
-    """A class, and how probable it is."""
-
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Text:
-    """The class whose text is nearest to what was seen of a part, and the cosine of the two."""
-
-    name: str
-    cosine: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is said of a clip.
-
-    Args:
-        classes: the most probable first.
-        parts: slot (``whole``, then the parts) -> the nearest text, None where nothing was seen of the part; empty
-            where a run knows no texts.
-    """
-
-    clip: str
-    classes: tuple[Class, ...]
-    parts: Mapping[str, Text | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """How clips are scored, in their order.
-
-    Shapes:
-        logits: (N, K) as the run's inference has them, the texts' say included
-        similarity: (N, S, K) cosines to the class texts, by slot; NaN where nothing was seen of a part
-    """
-
-    clips: tuple[str, ...]
-    class_names: tuple[str, ...]
-    slots: tuple[str, ...]
-    logits: NDArray[np.float32]
-    similarity: NDArray[np.float32]
-
-    def answers(self, top: int = 5) -> list[Answer]:
-        """The ``top`` most probable classes of each clip, and the text nearest to each of its parts."""
-        probability = normalised(self.logits, "softmax")
-        best = np.argsort(-probability, axis=1, kind="stable")[:, :top]
-        return [
-            Answer(
-                clip=clip,
-                classes=tuple(Class(self.class_names[k], float(probability[row, k])) for k in best[row]),
-                parts={slot: self._nearest(self.similarity[row, place]) for place, slot in enumerate(self.slots)},
-            )
-            for row, clip in enumerate(self.clips)
-        ]
-
-    def _nearest(self, similarity: NDArray[np.float32]) -> Text | None:
-        if np.isnan(similarity).all():
-            return None
-        return Text(self.class_names[int(similarity.argmax())], float(similarity.max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +183,7 @@ class _Embedding(Task):
 
 
 def ask(predictors: Sequence[Predictor], places: Sequence[Path | str], image: tuple[int, int] | None = None) -> Scores:
-    """What runs say together of the clips at some places; see `Predictor.read` and `fused`.
+    """What runs say together of the clips at some places; see `Predictor.read` and `recipes.answers.fused`.
 
     ValueError where no clip can be read, or the runs do not tell the same classes apart on one skeleton.
     """
@@ -263,27 +198,6 @@ def ask(predictors: Sequence[Predictor], places: Sequence[Path | str], image: tu
     if not clips:
         raise ValueError(f"{places[0]}: got no clip that can be read, expected one at least")
     return fused([predictor.scores(clips) for predictor in predictors])
-
-
-def fused(streams: Sequence[Scores]) -> Scores:
-    """Several runs' scores of the same clips as one: the mean of their probabilities, as `ensemble.py` has it.
-
-    Of the parts that all of them know, the mean of their cosines.
-    """
-    first, *others = streams
-    if not others:
-        return first
-    if any((other.clips, other.class_names) != (first.clips, first.class_names) for other in others):
-        raise ValueError("fused: got scores of different clips or classes, expected the same in the same order")
-    slots = tuple(slot for slot in first.slots if all(slot in other.slots for other in others))
-    cosines = [stream.similarity[:, [stream.slots.index(slot) for slot in slots]] for stream in streams]
-    return Scores(
-        clips=first.clips,
-        class_names=first.class_names,
-        slots=slots,
-        logits=fuse(np.stack([stream.logits for stream in streams]), np.ones(len(streams)), "softmax"),
-        similarity=np.mean(cosines, axis=0),
-    )
 
 
 def _names(clips: Sequence[Recording]) -> tuple[str, ...]:

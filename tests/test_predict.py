@@ -20,8 +20,9 @@ from feeders.skeleton import NTU25
 from feeders.store import Recording, StoreWriter, Track
 from feeders.synthetic import CLASS_NAMES, SyntheticConfig, film
 from main_bpmt import CHAIN
+from recipes.answers import fused
 from recipes.clip_action import clip_action
-from recipes.predict import Predictor, ask, fused
+from recipes.predict import Predictor, ask
 from tests.feeders.penn_files import write_clips
 from torchlight.chain import run_chain
 from torchlight.checkpoint import load_checkpoint, save_checkpoint
