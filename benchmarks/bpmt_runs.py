@@ -180,6 +180,10 @@ def table() -> str:
     lines += ["", "| TLCA, seed 0 (and others), one thing changed | Penn Action | NW-UCLA published |", "|---|---|---|"]
     for change in ("", *CHANGES):
         row(change.replace("_", " ") or "nothing", [_changed(data, change) for data in ("penn", "ucla")])
+    lines += ["", "| TLCA, what stood out at seed 0 | over seeds | paired with nothing changed |", "|---|---|---|"]
+    for data, change in STOOD_OUT:
+        found = _seeds(data, change)
+        row(f"{data}: {change.replace('_', ' ')}", [cell(found), difference(found, _seeds(data, ""))])
     return "\n".join(lines)
 
 
