@@ -103,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "damaged file; expected a checkpoint of this program"
         ) from None
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].partition(". ")[0]
         raise ValueError(f"{path}: got an unreadable file ({reason}), expected a checkpoint") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         version = content.get("format") if isinstance(content, dict) else None
